@@ -1,0 +1,62 @@
+# make serve     run the service on http://127.0.0.1:8000
+# make test      lint, types, architecture and tests
+# make encoder   build the shipped encoder again from its pinned weights
+# Settings of the service are environment variables: see docs/operations.md.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python of 3.11 or newer; PYTHON=… takes another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# PyTorch's own index has builds without CUDA; a GPU user gives another, or an empty one for PyPI's.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+
+.PHONY: serve test lint encoder openapi main-job clean
+
+serve: $(VENV)/.service
+	@exec $(BIN)/deja serve
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+encoder: $(VENV)/.training
+	$(BIN)/python -m training.export
+
+openapi: $(VENV)/.service
+	$(BIN)/python -m app.api.openapi docs/openapi.json
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Deja needs Python 3.11 or newer; install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "could not make $(VENV): is Python's venv module installed?" >&2; exit 1; }
+
+$(VENV)/.service: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the service into $(VENV) ..."
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	@echo "Installing PyTorch into $(VENV) ..."
+	@{ test -n "$(TORCH_INDEX)" && $(PIP_INSTALL) --retries 0 --timeout 15 --index-url $(TORCH_INDEX) torch 2>/dev/null; } \
+		|| $(PIP_INSTALL) torch
+	@touch $@
+
+$(VENV)/.training: $(VENV)/.service $(VENV)/.torch
+	@echo "Installing the training package into $(VENV) ..."
+	@$(PIP_INSTALL) -e '.[training]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.training
+	@echo "Installing what the tests need into $(VENV) ..."
+	@$(PIP_INSTALL) -e '.[training,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""HTTP: schemas, routes, errors and what every request passes through."""

@@ -1,0 +1,73 @@
+"""What routes ask for in their signatures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
+
+import numpy as np
+from fastapi import Depends, Path, Request
+
+from app.api.schemas import ANCHOR_ID_PATTERN, COLLECTION_PATTERN
+from app.domain.anchors import Draft, EncodedDraft, encoded_draft
+from app.domain.ports import Encoded
+from app.runtime import CHUNK, Runtime
+from app.usecases.writer import Writing
+
+_T = TypeVar("_T")
+
+# So few texts are one person's, not an import's: they go in the interactive lane.
+INTERACTIVE_TEXTS = 4
+
+
+async def _open_runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.state.runtime
+    return runtime
+
+
+async def _ready_runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.state.runtime
+    runtime.readiness.require()
+    return runtime
+
+
+AnyRuntime = Annotated[Runtime, Depends(_open_runtime)]
+ReadyRuntime = Annotated[Runtime, Depends(_ready_runtime)]
+CollectionName = Annotated[str, Path(pattern=COLLECTION_PATTERN)]
+AnchorIdInPath = Annotated[str, Path(pattern=ANCHOR_ID_PATTERN)]
+
+
+async def encode(runtime: Runtime, texts: Sequence[str]) -> Encoded:
+    """Return `texts` as vectors, made by the workers. Raises Overloaded or NotReady."""
+    if len(texts) <= INTERACTIVE_TEXTS:
+        return await runtime.workers.run(runtime.encoder.encode, texts)
+    # Texts of like length together: an encoder that batches by length finds full batches.
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    parts = [
+        [texts[place] for place in order[start : start + CHUNK]]
+        for start in range(0, len(order), CHUNK)
+    ]
+    encoded = await runtime.workers.map_bulk(runtime.encoder.encode, parts, len(texts))
+    back = np.argsort(order)
+    tokens = [count for part in encoded for count in part.tokens]
+    cut = [flag for part in encoded for flag in part.truncated]
+    return Encoded(
+        np.concatenate([part.vectors for part in encoded])[back],
+        tuple(tokens[place] for place in back),
+        tuple(cut[place] for place in back),
+    )
+
+
+async def encode_drafts(runtime: Runtime, drafts: Sequence[Draft]) -> list[EncodedDraft]:
+    """Return drafts with their vectors."""
+    encoded = await encode(runtime, [draft.text for draft in drafts])
+    return [
+        encoded_draft(draft, vector, truncated)
+        for draft, vector, truncated in zip(drafts, encoded.vectors, encoded.truncated, strict=True)
+    ]
+
+
+async def write(runtime: Runtime, command: Callable[[Writing], _T]) -> _T:
+    """Return a command's answer once it is durable and visible."""
+    return await asyncio.wrap_future(runtime.writer.submit(command))

@@ -1,0 +1,289 @@
+"""What goes over the wire: the contract's names and limits."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from app.domain.anchors import (
+    Anchor,
+    CollectionSettings,
+    Draft,
+    Filter,
+    IfDuplicate,
+    Match,
+    Registered,
+    RegisterStatus,
+    Scalar,
+)
+from app.domain.verdicts import Verdict
+
+TEXT_LIMIT = 4_000
+LABEL_LIMIT = 200
+METADATA_LIMIT = 8 * 1024
+QUESTIONS_LIMIT = 256
+ANCHORS_LIMIT = 1_000
+MATCHES_LIMIT = 100
+PAGE_LIMIT = 1_000
+
+COLLECTION_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+ANCHOR_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+
+
+def _small_json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+    except (ValueError, RecursionError):
+        raise ValueError("must be plain JSON, without NaN, infinities or broken Unicode") from None
+    if size > METADATA_LIMIT:
+        raise ValueError(f"is {size} bytes of JSON, the limit is {METADATA_LIMIT}")
+    return value
+
+
+TextIn = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=TEXT_LIMIT)
+]
+LabelIn = Annotated[str, StringConstraints(min_length=1, max_length=LABEL_LIMIT)]
+MetadataIn = Annotated[dict[str, Any], AfterValidator(_small_json)]
+AnchorId = Annotated[str, StringConstraints(pattern=ANCHOR_ID_PATTERN)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class In(BaseModel):
+    """A request body: a field it does not know is a mistake worth hearing of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FilterIn(In):
+    """Equality on the label and on top-level metadata keys; all must hold."""
+
+    label: LabelIn | None = None
+    metadata: dict[str, Scalar] = Field(default_factory=dict, max_length=16)
+
+    def to_filter(self) -> Filter:
+        """Return the domain's filter."""
+        return Filter(self.label, self.metadata)
+
+
+class _Narrowing(In):
+    limit: int = Field(10, ge=1, le=MATCHES_LIMIT)
+    min_similarity: float | None = Field(None, ge=-1, le=1)
+    filter: FilterIn | None = None
+
+    def where(self) -> Filter:
+        """Return the domain's filter, one that admits all if none was given."""
+        return self.filter.to_filter() if self.filter else Filter()
+
+
+class DuplicatesIn(_Narrowing):
+    """A question to find duplicates of."""
+
+    question: TextIn
+
+
+class DuplicatesBatchIn(_Narrowing):
+    """Questions to find duplicates of, all narrowed alike."""
+
+    questions: Annotated[list[TextIn], Field(min_length=1, max_length=QUESTIONS_LIMIT)]
+
+
+class MatchOut(BaseModel):
+    """An anchor found for a question."""
+
+    id: str
+    text: str
+    label: str | None
+    metadata: dict[str, Any]
+    similarity: float = Field(description="Cosine, -1 to 1.")
+    probability: float = Field(description="Calibrated P(duplicate), 0 to 1.")
+    verdict: Verdict
+
+
+class DuplicatesOut(BaseModel):
+    """Likely duplicates, the likeliest first."""
+
+    question: str
+    verdict: Verdict = Field(description="The strongest of any match.")
+    label: str | None = Field(description="Of the best match that has one and is not distinct.")
+    matches: list[MatchOut]
+    encoder: str
+    truncated: bool = Field(description="Whether the question was longer than the encoder reads.")
+
+
+class DuplicatesBatchOut(BaseModel):
+    """One result a question, in order."""
+
+    results: list[DuplicatesOut]
+
+
+class AnchorContent(In):
+    """What an anchor holds besides its id."""
+
+    text: TextIn
+    label: LabelIn | None = None
+    metadata: MetadataIn = Field(default_factory=dict)
+
+
+class AnchorIn(AnchorContent):
+    """An anchor to register; it gets a UUIDv7 where it has no id."""
+
+    id: AnchorId | None = None
+
+    def to_draft(self) -> Draft:
+        """Return the domain's draft."""
+        return Draft(self.text, self.id, self.label, self.metadata)
+
+
+class RegisterIn(In):
+    """Anchors to register, all of them or none."""
+
+    anchors: Annotated[list[AnchorIn], Field(min_length=1, max_length=ANCHORS_LIMIT)]
+    if_duplicate: IfDuplicate = IfDuplicate.REGISTER
+
+
+class RegisteredOut(BaseModel):
+    """What became of an anchor."""
+
+    id: str | None
+    status: RegisterStatus
+    duplicate_of: MatchOut | None
+    truncated: bool
+
+
+class RegisterOut(BaseModel):
+    """One result an anchor, in order."""
+
+    results: list[RegisteredOut]
+
+
+class AnchorOut(BaseModel):
+    """A registered anchor."""
+
+    id: str
+    text: str
+    label: str | None
+    metadata: dict[str, Any]
+    truncated: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class AnchorsOut(BaseModel):
+    """A page of anchors, in the order of their ids."""
+
+    anchors: list[AnchorOut]
+    next_cursor: str | None
+
+
+class SettingsIn(In):
+    """What a collection wants of a verdict; explicit cut-offs win over aims."""
+
+    duplicate_at: Probability | None = None
+    review_at: Probability | None = None
+    duplicate_precision: Probability = 0.80
+    review_recall: Probability = 0.95
+
+    def to_settings(self) -> CollectionSettings:
+        """Return the domain's settings."""
+        return CollectionSettings(**self.model_dump())
+
+
+class CutOffsOut(BaseModel):
+    """The probabilities from which on a match is a duplicate, or worth a look."""
+
+    duplicate_at: float
+    review_at: float
+
+
+class CollectionOut(BaseModel):
+    """A collection, what it wants and what it holds."""
+
+    name: str
+    settings: SettingsIn
+    cut_offs: CutOffsOut = Field(description="The cut-offs in force, from the settings.")
+    anchors: int
+    labels: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class CollectionsOut(BaseModel):
+    """Every collection, by name."""
+
+    collections: list[CollectionOut]
+
+
+class PairIn(In):
+    """Two texts."""
+
+    left: TextIn
+    right: TextIn
+
+
+class CompareIn(In):
+    """Pairs to compare."""
+
+    pairs: Annotated[list[PairIn], Field(min_length=1, max_length=QUESTIONS_LIMIT)]
+
+
+class ComparisonOut(BaseModel):
+    """Two texts, compared."""
+
+    similarity: float
+    probability: float
+    verdict: Verdict
+    truncated: bool
+
+
+class CompareOut(BaseModel):
+    """One result a pair, in order."""
+
+    results: list[ComparisonOut]
+    encoder: str
+
+
+def figure(value: float) -> float:
+    """Return a similarity or probability as it is shown; float16 vectors carry no more digits."""
+    return round(value, 6)
+
+
+def match_out(match: Match) -> MatchOut:
+    """Return a match as it is shown."""
+    anchor = match.anchor
+    return MatchOut(
+        id=anchor.id,
+        text=anchor.text,
+        label=anchor.label,
+        metadata=dict(anchor.metadata),
+        similarity=figure(match.similarity),
+        probability=figure(match.probability),
+        verdict=match.verdict,
+    )
+
+
+def registered_out(registered: Registered) -> RegisteredOut:
+    """Return what became of an anchor as it is shown."""
+    duplicate = registered.duplicate_of
+    return RegisteredOut(
+        id=registered.id,
+        status=registered.status,
+        duplicate_of=match_out(duplicate) if duplicate else None,
+        truncated=registered.truncated,
+    )
+
+
+def anchor_out(anchor: Anchor) -> AnchorOut:
+    """Return an anchor as it is shown."""
+    return AnchorOut(
+        id=anchor.id,
+        text=anchor.text,
+        label=anchor.label,
+        metadata=dict(anchor.metadata),
+        truncated=anchor.truncated,
+        created_at=anchor.created_at,
+        updated_at=anchor.updated_at,
+    )

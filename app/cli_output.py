@@ -1,0 +1,80 @@
+"""What the command line writes: answers for a person, lines for a file."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from rich.table import Table
+from rich.text import Text
+
+from app.importing.progress import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from app.client_types import Answer
+
+_VERDICT_STYLES = {"duplicate": "bold green", "review": "bold yellow", "distinct": "dim"}
+
+
+def show_answer(answer: Answer, console: Console) -> None:
+    """Print the verdict of an answer and a table of its matches."""
+    heading = Text.assemble((answer["verdict"], _VERDICT_STYLES.get(answer["verdict"], "")))
+    if answer["label"] is not None:
+        heading.append(f"  label {plain(answer['label'])}")
+    console.print(heading)
+    if answer["truncated"]:
+        console.print("Only the beginning was compared: it is longer than the encoder reads.")
+    if not answer["matches"]:
+        console.print("No anchor matches.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("probability", "similarity"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("verdict", "id"):
+        table.add_column(name, no_wrap=True)
+    for name in ("label", "text"):
+        table.add_column(name, overflow="fold")
+    for match in answer["matches"]:
+        table.add_row(
+            f"{match['probability']:.3f}",
+            f"{match['similarity']:.3f}",
+            Text(match["verdict"], _VERDICT_STYLES.get(match["verdict"], "")),
+            Text(plain(match["id"])),
+            Text(plain(match["label"] or "")),
+            Text(plain(match["text"])),
+        )
+    console.print(table)
+
+
+def write_lines(lines: Iterator[bytes], file: IO[bytes]) -> int:
+    """Write lines, each with its line end; return how many."""
+    count = 0
+    for line in lines:
+        file.write(line + b"\n")
+        count += 1
+    file.flush()
+    return count
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file that takes the place of `path` once all is written, and only then."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stored:
+            if path.name.lower().endswith(".gz"):
+                with gzip.GzipFile(path.name.removesuffix(".gz"), "wb", fileobj=stored) as packed:
+                    yield cast("IO[bytes]", packed)
+            else:
+                yield stored
+            stored.flush()
+            os.fsync(stored.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

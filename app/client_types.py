@@ -1,0 +1,82 @@
+"""What the service answers, as types: the JSON of the HTTP contract, key by key."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+VerdictName = Literal["duplicate", "review", "distinct"]
+IfDuplicateName = Literal["register", "skip", "reject"]
+StatusName = Literal["created", "updated", "unchanged", "skipped"]
+
+
+class AnchorDraft(TypedDict):
+    """An anchor to register; without an id the service gives one."""
+
+    text: str
+    id: NotRequired[str]
+    label: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any]]
+
+
+class Anchor(TypedDict):
+    """A registered text; the times are ISO 8601, UTC."""
+
+    id: str
+    text: str
+    label: str | None
+    metadata: dict[str, Any]
+    truncated: NotRequired[bool]
+    created_at: NotRequired[str]
+    updated_at: NotRequired[str]
+
+
+class Match(TypedDict):
+    """An anchor found for a question.
+
+    similarity: cosine, -1 to 1.
+    probability: calibrated P(duplicate), 0 to 1.
+    """
+
+    id: str
+    text: str
+    label: str | None
+    metadata: dict[str, Any]
+    similarity: float
+    probability: float
+    verdict: VerdictName
+
+
+class Answer(TypedDict):
+    """What a lookup found for one question, best match first."""
+
+    question: str
+    verdict: VerdictName
+    label: str | None
+    matches: list[Match]
+    encoder: str
+    truncated: bool
+
+
+class Registered(TypedDict):
+    """What became of one anchor of a request; `duplicate_of` is why it was skipped."""
+
+    id: str | None
+    status: StatusName
+    duplicate_of: Match | None
+    truncated: bool
+
+
+class Comparison(TypedDict):
+    """How alike the two texts of a pair are.
+
+    similarity: cosine, -1 to 1.
+    probability: calibrated P(duplicate), 0 to 1.
+    """
+
+    similarity: float
+    probability: float
+    verdict: VerdictName
+
+
+Collection = dict[str, Any]
+"""A collection's name, settings and counts, as the service gives them."""

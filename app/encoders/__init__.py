@@ -1,0 +1,1 @@
+"""Encoder adapters: from texts to unit vectors, out of an encoder artifact."""

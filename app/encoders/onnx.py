@@ -1,0 +1,128 @@
+"""The default encoder: an artifact's ONNX graph on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from app.domain.errors import ArtifactError
+from app.domain.ports import Encoded
+from app.encoders.artifact import MODEL, OUTPUT, TOKENIZER
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from app.encoders.artifact import Artifact
+
+# Tokens of one call of the graph: where larger batches stop paying for the memory they take.
+_TOKENS_A_CALL = 1024
+
+
+class OnnxEncoder:
+    """Turns texts into unit vectors; safe to call from several threads at once.
+
+    One session with one thread of its own: the caller's threads are the parallelism, so that two
+    lookups at once do not fight over a pool. Texts share a call of the graph only where the
+    artifact's manifest says that this leaves their vectors alone, and only with texts of the same
+    number of tokens, which needs no padding.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        """Load the graph and the tokenizer.
+
+        Raises ArtifactError where either cannot be used by the libraries installed.
+        """
+        self._manifest = artifact.manifest
+        self._fingerprint = artifact.fingerprint
+        self._tokenizer = _load_tokenizer(artifact)
+        self._session = _load_session(artifact)
+
+    @property
+    def name(self) -> str:
+        """The manifest's name."""
+        return self._manifest.name
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the manifest: two encoders with the same one give the same vectors."""
+        return self._fingerprint
+
+    @property
+    def dimension(self) -> int:
+        """The number of components of a vector."""
+        return self._manifest.dimension
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a text that count, special tokens included."""
+        return self._manifest.max_tokens
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Return one unit vector a text, in order, each independent of the other texts."""
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        rows: list[list[int]] = []
+        truncated: list[bool] = []
+        for text in texts:
+            encoding = self._tokenizer.encode(text)
+            rows.append(encoding.ids)
+            truncated.append(bool(encoding.overflowing))
+        for places in self._calls(rows):
+            vectors[places] = self._run([rows[place] for place in places])
+        return Encoded(vectors, tuple(len(row) for row in rows), tuple(truncated))
+
+    def _calls(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Return which texts go through the graph together, by place."""
+        if self._manifest.batching == "one" or len(rows) == 1:
+            return [[place] for place in range(len(rows))]
+        by_length: dict[int, list[int]] = {}
+        for place, row in enumerate(rows):
+            by_length.setdefault(len(row), []).append(place)
+        calls: list[list[int]] = []
+        for length, places in by_length.items():
+            step = max(1, _TOKENS_A_CALL // length)
+            calls += [places[start : start + step] for start in range(0, len(places), step)]
+        return calls
+
+    def _run(self, rows: list[list[int]]) -> NDArray[np.float32]:
+        """Return the vectors, (n, dim) float32, of token rows of one length."""
+        ids = np.array(rows, dtype=np.int64)
+        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        vectors: NDArray[np.float32] = self._session.run([OUTPUT], feed)[0]
+        return vectors
+
+
+def _load_tokenizer(artifact: Artifact) -> Tokenizer:
+    path = artifact.path / TOKENIZER
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception, with the reason as its text
+        raise ArtifactError(path, f"the tokenizer cannot be loaded ({error})") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(artifact.manifest.max_tokens)
+    return tokenizer
+
+
+def _load_session(artifact: Artifact) -> onnxruntime.InferenceSession:
+    path = artifact.path / MODEL
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    # Artifacts are optimised when they are exported. The further fusions that ONNX Runtime would
+    # make here (`SkipLayerNormalization`, `BiasGelu`) are slower on a CPU.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # several classes of onnxruntime's, none of them public
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(path, f"the model cannot be loaded ({reason})") from error
+    shape = next((out.shape for out in session.get_outputs() if out.name == OUTPUT), None)
+    if shape is None or shape[-1] != artifact.manifest.dimension:
+        problem = f"has no output {OUTPUT} of dimension {artifact.manifest.dimension}"
+        raise ArtifactError(path, problem)
+    return session

@@ -1,0 +1,244 @@
+"""Merging tails into segments and saving them, in one thread, while lookups go on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from app.domain.anchors import Change
+from app.index.saved import Shelf
+from app.index.segment import Pace
+from app.index.view import FaissView
+
+logger = logging.getLogger("deja.index")
+
+_SHARE = 8  # a merge is due when one row in so many lies in the tail or is dead
+_CATCH_UP = 256  # changes applied again while the writer waits: about a millisecond
+
+
+class Abandoned(Exception):
+    """Background work is no longer wanted: the index closes, or the collection was replaced."""
+
+
+@dataclass(slots=True, eq=False)
+class Collection:
+    """What is known of one collection; to replace or drop it is to put another in its place.
+
+    pending: the changes since the running merge took its base, None while none runs.
+    unsaved: a view of a segment alone that is to be saved.
+    saved: the last change that is saved.
+    merge_at, save_at: monotonic seconds before which what failed is not tried again.
+    """
+
+    view: FaissView
+    pending: list[Change] | None = None
+    unsaved: FaissView | None = None
+    saved: int | None = None
+    merge_at: float = 0.0
+    save_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRule:
+    """When a merge is worth its time.
+
+    exact_below: from so many vectors on a flat segment becomes a graph.
+    least, most: the bounds of the number of loose rows (in the tail or dead) that are too many.
+    """
+
+    exact_below: int
+    least: int
+    most: int
+
+    def due(self, view: FaissView) -> bool:
+        """Return whether a view should be merged."""
+        if view.segment.kind == "flat" and len(view) >= self.exact_below:
+            return True
+        return view.loose >= min(max(len(view) // _SHARE, self.least), self.most)
+
+
+class Background:
+    """The collections and the thread that tends them.
+
+    collections: by key. Whoever changes it, or an entry, holds `changed`; reading one needs no
+    lock. Afterwards `consider` says whether there is something to do.
+    """
+
+    def __init__(self, shelf: Shelf, rule: MergeRule, retry_after: float, pace: Pace) -> None:
+        """Start the thread. retry_after: seconds."""
+        self.collections: dict[int, Collection] = {}
+        self.changed = threading.Condition()
+        self._shelf = shelf
+        self._rule = rule
+        self._retry_after = retry_after
+        self._pace = pace
+        self._due: set[int] = set()
+        self._busy = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="deja-index", daemon=True)
+        self._thread.start()
+
+    def consider(self, collection: int) -> None:
+        """Wake the thread if there is work on a collection; call with `changed` held."""
+        state = self.collections.get(collection)
+        if state is not None and (state.unsaved is not None or self._rule.due(state.view)):
+            self._due.add(collection)
+            self.changed.notify_all()
+        else:
+            self._due.discard(collection)
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Return whether there was nothing left to do within `timeout` seconds."""
+        with self.changed:
+            return self.changed.wait_for(lambda: not self._busy and not self._ready(), timeout)
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread; return whether it ended in time, False also if it had been told before.
+
+        timeout: seconds.
+        """
+        with self.changed:
+            if self._stopping:
+                return False
+            self._stopping = True
+            self.changed.notify_all()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            logger.warning("the disk is busy: closed without saving the index")
+        return not self._thread.is_alive()
+
+    def save(self, collection: int, state: Collection, pace: Pace) -> None:
+        """Save what is unsaved of a collection, if anything is."""
+        view = state.unsaved
+        if view is None:
+            return
+        started = time.monotonic()
+        size = self._shelf.save(
+            collection, view, pace, lambda: self.collections.get(collection) is state
+        )
+        if size is None:
+            raise Abandoned
+        state.unsaved = None
+        state.saved = view.seq
+        logger.info(
+            "collection %d: saved %d vectors and all changes up to %d, %.1f MB in %.1f s",
+            collection,
+            len(view),
+            view.seq,
+            size / 1e6,
+            time.monotonic() - started,
+        )
+
+    def _ready(self) -> list[int]:
+        """Return the collections to tend now, the smallest first; call with `changed` held."""
+        now = time.monotonic()
+        ready = []
+        for collection in self._due:
+            state = self.collections[collection]
+            save = state.unsaved is not None and state.save_at <= now
+            if save or (self._rule.due(state.view) and state.merge_at <= now):
+                ready.append(collection)
+        return sorted(ready, key=lambda collection: len(self.collections[collection].view))
+
+    def _work(self) -> None:
+        while True:
+            with self.changed:
+                while not self._stopping and not (ready := self._ready()):
+                    self.changed.wait(self._retry_after if self._due else None)
+                if self._stopping:
+                    return
+                self._busy = True
+            self._tend(ready[0])
+            with self.changed:
+                self._busy = False
+                self.changed.notify_all()
+
+    def _tend(self, collection: int, interrupted: int | None = None) -> None:
+        """Save and merge a collection as far as it is due.
+
+        interrupted: the collection between two steps of whose tending this happens.
+        """
+        state = self.collections.get(collection)
+        if state is None:
+            return
+
+        def pace() -> None:
+            self._pace()
+            if self._stopping or self.collections.get(collection) is not state:
+                raise Abandoned
+            if interrupted is None:
+                self._tend_small(collection)
+
+        try:
+            self._try_save(collection, state, pace)
+            if self._rule.due(state.view) and state.merge_at <= time.monotonic():
+                self._merge(collection, state, pace)
+                self._try_save(collection, state, pace)
+        except Abandoned:
+            pass
+        except Exception:
+            state.merge_at = time.monotonic() + self._retry_after
+            logger.exception(
+                "collection %d: not merged, tried again in %.0f s", collection, self._retry_after
+            )
+        with self.changed:
+            state.pending = None
+            self.consider(collection)
+
+    def _tend_small(self, interrupted: int) -> None:
+        """Tend small collections, so that none waits for the graph of a large one."""
+        with self.changed:
+            ready = self._ready()
+        for collection in ready:
+            state = self.collections.get(collection)
+            small = state is not None and len(state.view) < self._rule.exact_below
+            if small and collection != interrupted:
+                self._tend(collection, interrupted)
+
+    def _merge(self, collection: int, state: Collection, pace: Pace) -> None:
+        """Put a new segment in the place of a collection's segment and tail."""
+        started = time.monotonic()
+        with self.changed:
+            base = state.view
+            pending: list[Change] = []
+            state.pending = pending
+        merged = base.folded(pace)
+        view = merged
+        done = 0
+        while True:
+            with self.changed:
+                if self.collections.get(collection) is not state:
+                    raise Abandoned
+                since = pending[done:]
+                if len(since) <= _CATCH_UP:
+                    state.view = view.apply(since)
+                    state.unsaved = merged
+                    state.pending = None
+                    break
+            view = view.apply(since)
+            done += len(since)
+        logger.info(
+            "collection %d: merged %d rows, %s segment of %d, in %.1f s",
+            collection,
+            base.loose,
+            merged.segment.kind,
+            len(merged.segment),
+            time.monotonic() - started,
+        )
+
+    def _try_save(self, collection: int, state: Collection, pace: Pace) -> None:
+        if state.save_at > time.monotonic():
+            return
+        try:
+            self.save(collection, state, pace)
+        except Abandoned:
+            raise
+        except Exception:
+            if self.collections.get(collection) is not state:
+                raise Abandoned from None  # its folder was deleted under the save
+            state.save_at = time.monotonic() + self._retry_after
+            logger.exception(
+                "collection %d: not saved, tried again in %.0f s", collection, self._retry_after
+            )

@@ -1,0 +1,113 @@
+"""A `VectorIndex` in plain NumPy: for tests and tiny collections; it saves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.anchors import Change
+from app.domain.ports import Hits
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryView:
+    """A `VectorView` over one array.
+
+    seqs: (n,) int64, ascending. vectors: (n, dim) float16. seq: the last change applied.
+    """
+
+    seqs: NDArray[np.int64]
+    vectors: NDArray[np.float16]
+    seq: int
+
+    def __len__(self) -> int:
+        """Return how many vectors it holds."""
+        return len(self.seqs)
+
+    def search(self, vector: NDArray[np.float32], k: int) -> Hits:
+        """Return the `k` most similar, fewer where it holds fewer. vector: (dim,) unit length."""
+        values = _cosines(self.vectors, vector)
+        best = np.lexsort((self.seqs, -values))[: max(k, 0)]
+        return Hits(self.seqs[best], values[best])
+
+    def similarities(
+        self, seqs: NDArray[np.int64], vector: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the cosine of each of `seqs`, exactly; NaN for one it does not hold."""
+        found = np.full(len(seqs), np.nan, np.float32)
+        if len(self.seqs):
+            at = np.minimum(np.searchsorted(self.seqs, seqs), len(self.seqs) - 1)
+            held = self.seqs[at] == seqs
+            found[held] = _cosines(self.vectors[at[held]], vector)
+        return found
+
+    def apply(self, changes: Sequence[Change]) -> MemoryView:
+        """Return the view after `changes`, in ascending seq; this one stays as it is."""
+        changes = [change for change in changes if change.seq > self.seq]
+        if not changes:
+            return self
+        added = [(c.seq, c.vector) for c in changes if c.vector is not None]
+        seqs, vectors = self.seqs, self.vectors
+        if added:
+            seqs = np.concatenate([seqs, np.array([seq for seq, _ in added], np.int64)])
+            vectors = np.concatenate([vectors, np.stack([v for _, v in added]).astype(np.float16)])
+        keep = ~np.isin(seqs, [c.removed for c in changes if c.removed is not None])
+        return MemoryView(seqs[keep], vectors[keep], changes[-1].seq)
+
+
+class MemoryIndex:
+    """A `VectorIndex` that answers exactly and forgets everything when the process ends."""
+
+    def __init__(self, dimension: int) -> None:
+        """Begin with no collection. dimension: the length of a vector."""
+        self._empty = MemoryView(np.empty(0, np.int64), np.empty((0, dimension), np.float16), 0)
+        self._views: dict[int, MemoryView] = {}
+
+    def view(self, collection: int) -> MemoryView:
+        """Return the current view of a collection, an empty one for one it does not know."""
+        return self._views.get(collection, self._empty)
+
+    def apply(self, collection: int, changes: Sequence[Change]) -> None:
+        """Publish one new view with all of `changes`, in ascending seq."""
+        self._views[collection] = self.view(collection).apply(changes)
+
+    def restore(self, collection: int) -> int | None:  # noqa: ARG002 - the port's signature
+        """Return None: nothing is ever saved."""
+        return None
+
+    def rebuild(
+        self,
+        collection: int,
+        batches: Iterable[tuple[NDArray[np.int64], NDArray[np.float16]]],
+        seq: int,
+    ) -> None:
+        """Publish a view of exactly these vectors, which hold every change up to `seq`."""
+        parts = list(batches)
+        self._views[collection] = MemoryView(
+            np.concatenate([self._empty.seqs, *(seqs for seqs, _ in parts)]),
+            np.concatenate([self._empty.vectors, *(vectors for _, vectors in parts)]),
+            seq,
+        )
+
+    def saved_seq(self, collection: int) -> int | None:  # noqa: ARG002 - the port's signature
+        """Return None: nothing is ever saved."""
+        return None
+
+    def drop(self, collection: int) -> None:
+        """Forget a collection."""
+        self._views.pop(collection, None)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to save and no background work."""
+
+
+def _cosines(vectors: NDArray[np.float16], vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    # Not a matrix product: for that BLAS starts threads, which wait for each other when a machine
+    # is busy.
+    values: NDArray[np.float32] = np.einsum(
+        "ij,j->i", vectors.astype(np.float32), vector.astype(np.float32)
+    )
+    return np.clip(values, -1, 1, out=values)

@@ -1,0 +1,140 @@
+"""Segments: rows in a FAISS index to which nothing is added once it is published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from app.index.kernels import float16_index, single_thread
+
+Kind = Literal["flat", "hnsw"]
+Batches = Iterable[tuple[NDArray[np.int64], NDArray[np.float16]]]
+# Called between two steps of long work; it may wait, or raise to abandon the work.
+Pace = Callable[[], None]
+
+LINKS = 32  # neighbours a row keeps in the graph, twice as many on the lowest level (FAISS's M)
+BUILD_EFFORT = 200  # candidates kept while a row finds its neighbours (FAISS's efConstruction)
+_SEARCH_EFFORT = 128  # candidates kept while a question finds its neighbours (efSearch)
+_GRAPH_CHUNK = 256  # rows added between two calls of pace: about a quarter of a second
+_FLAT_CHUNK = 8192
+
+
+class Segment:
+    """Rows at positions 0..n-1, with the seq of each.
+
+    `flat` is searched exhaustively, `hnsw` through a graph of neighbours. Both hold float16
+    vectors, and both can be searched exhaustively.
+    """
+
+    __slots__ = ("_storage", "index", "kind", "seqs")
+
+    def __init__(self, kind: Kind, index: Any, seqs: NDArray[np.int64]) -> None:
+        """Take an index that no one will add to. seqs: (n,) ascending."""
+        self.kind = kind
+        self.index = index
+        self.seqs = seqs
+        self._storage = faiss.downcast_index(index.storage) if kind == "hnsw" else index
+
+    def __len__(self) -> int:
+        """Return how many rows it holds."""
+        return len(self.seqs)
+
+    @property
+    def dimension(self) -> int:
+        """Return the length of a vector."""
+        return int(self.index.d)
+
+    @property
+    def vectors(self) -> NDArray[np.float16]:
+        """Return the vectors where FAISS keeps them, (n, dim) float16; not to be written to."""
+        size = self._storage.codes.size()
+        if not size:
+            return np.empty((0, self.dimension), np.float16)
+        codes = faiss.rev_swig_ptr(self._storage.codes.data(), size)
+        vectors: NDArray[np.float16] = codes.view(np.float16).reshape(-1, self.dimension)
+        return vectors
+
+    def rows(self, positions: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the vectors at `positions`, (n, dim) float16."""
+        return np.take(self.vectors, positions, axis=0)
+
+    def positions(self, seqs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the position of each of `seqs`, -1 for one that is not here."""
+        if not len(self):
+            return np.full(len(seqs), -1, np.int64)
+        found = np.minimum(np.searchsorted(self.seqs, seqs), len(self) - 1)
+        return np.where(self.seqs[found] == seqs, found, -1)
+
+    def search(
+        self, vector: NDArray[np.float32], k: int, alive: NDArray[np.uint8] | None, *, exact: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the positions and estimated similarities of the nearest rows, best first.
+
+        k: how many; fewer come only where fewer are alive (or, through the graph, reachable).
+        alive: a bit for each row, lowest first; None where all are.
+        exact: search exhaustively whatever the kind.
+        """
+        single_thread()
+        options: dict[str, Any] = {}
+        if alive is not None:
+            options["sel"] = faiss.IDSelectorBitmap(alive)
+        if self.kind == "flat" or exact:
+            index, parameters = self._storage, faiss.SearchParameters(**options)
+        else:
+            options["efSearch"] = effort(len(self), k)
+            index, parameters = self.index, faiss.SearchParametersHNSW(**options)
+        values, positions = index.search(vector[np.newaxis], k, params=parameters)
+        found = positions[0] >= 0
+        return positions[0][found], values[0][found]
+
+
+def effort(rows: int, k: int) -> int:
+    """Return how many candidates a search keeps so that recall@10 stays at 0.99 or above."""
+    return max(_SEARCH_EFFORT, 2 * k)
+
+
+def flat_segment(dimension: int, batches: Batches, pace: Pace) -> Segment:
+    """Return a flat segment of these rows, in ascending seq."""
+    single_thread()
+    index = float16_index(dimension)
+    seqs = [np.empty(0, np.int64)]
+    for part, vectors in _chunks(batches, _FLAT_CHUNK):
+        pace()
+        index.add_sa_codes(np.ascontiguousarray(vectors, np.float16).view(np.uint8))
+        seqs.append(part)
+    return Segment("flat", index, np.concatenate(seqs))
+
+
+def hnsw_segment(dimension: int, batches: Batches, pace: Pace) -> Segment:
+    """Return an HNSW segment of these rows, in ascending seq."""
+    single_thread()
+    index = faiss.IndexHNSWSQ(
+        dimension, faiss.ScalarQuantizer.QT_fp16, LINKS, faiss.METRIC_INNER_PRODUCT
+    )
+    index.hnsw.efConstruction = BUILD_EFFORT
+    return _grown(index, np.empty(0, np.int64), batches, pace)
+
+
+def extended_segment(segment: Segment, batches: Batches, pace: Pace) -> Segment:
+    """Return a copy of an HNSW segment with more rows, all of later seqs."""
+    single_thread()
+    return _grown(faiss.clone_index(segment.index), segment.seqs, batches, pace)
+
+
+def _grown(index: Any, seqs: NDArray[np.int64], batches: Batches, pace: Pace) -> Segment:
+    parts = [seqs]
+    for part, vectors in _chunks(batches, _GRAPH_CHUNK):
+        pace()
+        index.add(vectors.astype(np.float32))
+        parts.append(part)
+    return Segment("hnsw", index, np.concatenate(parts))
+
+
+def _chunks(batches: Batches, rows: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+    for seqs, vectors in batches:
+        for start in range(0, len(seqs), rows):
+            yield seqs[start : start + rows], vectors[start : start + rows]

@@ -1,0 +1,200 @@
+"""Everything a running service holds, opened and closed in order."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from app.domain.errors import DataFolderError, DejaError, NotReady
+from app.domain.ports import Encoded, Encoder
+from app.encoders.artifact import Artifact, find_artifact, load_artifact
+from app.encoders.cache import CachedEncoder
+from app.encoders.onnx import OnnxEncoder
+from app.index.faiss_index import FaissIndex
+from app.settings import Settings
+from app.storage.sqlite import SqliteAnchorStore
+from app.usecases.compare import Compare
+from app.usecases.lookup import Lookup
+from app.usecases.matching import Judge
+from app.usecases.register import Register
+from app.usecases.startup import bring_index_up, reembed
+from app.usecases.writer import Writer
+from app.workers import WorkerPool
+
+log = logging.getLogger("deja")
+
+DATABASE = "deja.db"
+# Texts a worker encodes before it looks whether somebody waits for a single one.
+CHUNK = 16
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether requests can be answered, and if not, what is still to be done."""
+
+    ready: bool = False
+    detail: str = "starting"
+    failed: bool = False
+
+    def report(self, detail: str) -> None:
+        """Say what is being done."""
+        self.detail = detail
+
+    def require(self) -> None:
+        """Raise NotReady unless requests can be answered."""
+        if not self.ready:
+            raise NotReady(f"not ready: {self.detail}", retry_after=2)
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The open resources and the use cases over them."""
+
+    settings: Settings
+    artifact: Artifact
+    encoder: Encoder
+    store: SqliteAnchorStore
+    index: FaissIndex
+    writer: Writer
+    workers: WorkerPool
+    judge: Judge
+    lookup: Lookup
+    register: Register
+    compare: Compare
+    lock: IO[str]
+    key: str | None
+    readiness: Readiness = field(default_factory=Readiness)
+    on_failure: Callable[[BaseException], None] | None = None
+    _bringing_up: threading.Thread | None = None
+
+    def bring_up(self) -> None:
+        """Start, in the background, what must be done before the first answer."""
+        self._bringing_up = threading.Thread(target=self._bring_up, name="deja-startup")
+        self._bringing_up.start()
+
+    def _bring_up(self) -> None:
+        try:
+            reembed(self.store, self._encode_side_by_side, self.readiness.report)
+            bring_index_up(self.store, self.index, self.readiness.report)
+            self.writer.start()
+            self.readiness.report("ready")
+            self.readiness.ready = True
+        except NotReady:
+            log.info("stopped before the service was ready")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service cannot go on
+            self.fail(error)
+
+    def _encode_side_by_side(self, texts: Sequence[str]) -> Encoded:
+        """Return `encoder.encode(texts)`, made by all workers together."""
+        parts = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
+        futures = [self.workers.submit(self.encoder.encode, part, bulk=True) for part in parts]
+        encoded = [future.result() for future in futures]
+        return Encoded(
+            np.concatenate([part.vectors for part in encoded]),
+            tuple(count for part in encoded for count in part.tokens),
+            tuple(cut for part in encoded for cut in part.truncated),
+        )
+
+    def fail(self, error: BaseException) -> None:
+        """Stop answering: something happened after which no answer could be trusted."""
+        if isinstance(error, DejaError):
+            log.critical("%s", error)
+        else:
+            log.critical("cannot go on: %s", error, exc_info=error)
+        self.readiness.ready = False
+        self.readiness.failed = True
+        self.readiness.report("failed; see the log")
+        if self.on_failure:
+            self.on_failure(error)
+
+    def close(self) -> None:
+        """Finish what was accepted, save, and let go of the data folder."""
+        self.readiness.ready = False
+        self.readiness.report("stopping")
+        self.workers.close()
+        if self._bringing_up:
+            self._bringing_up.join()
+        self.writer.close()
+        self.index.close()
+        self.store.close()
+        self.lock.close()
+
+
+def open_runtime(settings: Settings) -> Runtime:
+    """Return the open resources; nothing stays open where one of them cannot be.
+
+    Raises StartupError, in one line, where the service cannot start.
+    """
+    key = settings.key()
+    encoders = settings.encoders_dir or settings.data_dir / "encoders"
+    artifact = load_artifact(find_artifact(settings.encoder, [encoders]))
+    encoder = CachedEncoder(OnnxEncoder(artifact), settings.cache_size)
+    lock = _claim(settings.data_dir)
+    try:
+        store = SqliteAnchorStore(settings.data_dir / DATABASE, artifact.fingerprint)
+    except BaseException:
+        lock.close()
+        raise
+    index = FaissIndex(
+        settings.data_dir / "index",
+        encoder.dimension,
+        encoder=artifact.fingerprint,
+        store=store.identity,
+    )
+    judge = Judge(artifact.calibration)
+    runtime = Runtime(
+        settings=settings,
+        artifact=artifact,
+        encoder=encoder,
+        store=store,
+        index=index,
+        # `runtime` is being made: only a lambda can name what does not exist yet.
+        writer=Writer(store, index, on_failure=lambda error: runtime.fail(error)),  # noqa: PLW0108
+        workers=WorkerPool(settings.threads, settings.queue_size),
+        judge=judge,
+        lookup=Lookup(encoder, store, index, judge),
+        register=Register(judge),
+        compare=Compare(encoder, judge),
+        lock=lock,
+        key=key,
+    )
+    return runtime
+
+
+def _claim(folder: Path) -> IO[str]:
+    """Return the open lock file of a data folder that is ours until it is closed.
+
+    Raises DataFolderError where the folder cannot be written or another process has it.
+    """
+    path = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise DataFolderError(
+            f"{folder}: the data folder cannot be written ({error.strerror}); "
+            "choose another with DEJA_DATA_DIR"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise DataFolderError(
+            f"{folder}: the data folder is in use by another deja process ({owner}); "
+            "stop it, or choose another folder with DEJA_DATA_DIR"
+        ) from error
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"process {os.getpid()}\n")
+    lock.flush()
+    return lock

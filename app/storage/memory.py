@@ -1,0 +1,294 @@
+"""`AnchorStore` in plain dictionaries: nothing outlives the process.
+
+It stands in for the database in tests, and is the shortest statement of what the port means.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.anchors import (
+    DEFAULT_COLLECTION,
+    Anchor,
+    Change,
+    Collection,
+    CollectionSettings,
+    EncodedDraft,
+    Filter,
+)
+from app.domain.errors import CollectionNotFound
+from app.domain.ports import Remembered
+
+_FINGERPRINT_LIMIT = 100
+_REMEMBERED = timedelta(days=1)
+_BATCH = 2
+
+
+@dataclass(slots=True)
+class _Row:
+    collection: int
+    anchor: Anchor
+    vector: NDArray[np.float16]
+    encoder: str
+
+
+@dataclass(slots=True)
+class _State:
+    """What a transaction works on; copied, so that it can be thrown away."""
+
+    last_seq: int = 0
+    last_key: int = 0
+    collections: dict[int, Collection] = field(default_factory=dict)
+    log_start: dict[int, int] = field(default_factory=dict)
+    rows: dict[int, _Row] = field(default_factory=dict)
+    log: list[tuple[int, Change]] = field(default_factory=list)
+    remembered: dict[tuple[int, str], tuple[datetime, Remembered]] = field(default_factory=dict)
+
+    def fork(self) -> _State:
+        """Return a state of its own with the same content."""
+        return _State(*(copy(getattr(self, name)) for name in self.__slots__))
+
+
+class _Reads:
+    """The point reads, over `self._state`."""
+
+    _state: _State
+
+    def collection(self, name: str) -> Collection:
+        """Return a collection. Raises CollectionNotFound."""
+        for collection in self._state.collections.values():
+            if collection.name == name:
+                return collection
+        raise CollectionNotFound(name)
+
+    def collections(self) -> list[Collection]:
+        """Return every collection, by name."""
+        return sorted(self._state.collections.values(), key=lambda found: found.name)
+
+    def _of(self, collection: int) -> list[Anchor]:
+        return [row.anchor for row in self._state.rows.values() if row.collection == collection]
+
+    def by_seq(self, seqs: Sequence[int]) -> dict[int, Anchor]:
+        """Return the versions that still stand, by seq."""
+        rows = self._state.rows
+        return {seq: rows[seq].anchor for seq in seqs if seq in rows}
+
+    def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:
+        """Return the anchors that exist, by id."""
+        wanted = set(ids)
+        return {anchor.id: anchor for anchor in self._of(collection) if anchor.id in wanted}
+
+    def by_fingerprint(self, collection: int, fingerprint: bytes) -> list[Anchor]:
+        """Return the anchors of equal canonical text, the oldest version first, 100 at most."""
+        found = [anchor for anchor in self._of(collection) if anchor.fingerprint == fingerprint]
+        return sorted(found, key=lambda anchor: anchor.seq)[:_FINGERPRINT_LIMIT]
+
+    def select(self, collection: int, where: Filter, *, limit: int | None) -> NDArray[np.int64]:
+        """Return the seqs of the anchors that `where` admits, ascending; any `limit` of them."""
+        seqs = sorted(anchor.seq for anchor in self._of(collection) if where.admits(anchor))
+        return np.array(seqs[:limit], dtype=np.int64)
+
+    def page(
+        self, collection: int, *, label: str | None, after: str | None, limit: int
+    ) -> list[Anchor]:
+        """Return anchors in the order of their ids, from the first id greater than `after`."""
+        found = [
+            anchor
+            for anchor in self._of(collection)
+            if (label is None or anchor.label == label) and (after is None or anchor.id > after)
+        ]
+        return sorted(found, key=lambda anchor: anchor.id)[:limit]
+
+    def count(self, collection: int) -> tuple[int, int]:
+        """Return how many anchors and how many distinct labels a collection holds."""
+        anchors = self._of(collection)
+        return len(anchors), len({anchor.label for anchor in anchors} - {None})
+
+
+class _Transaction(_Reads):
+    def __init__(self, state: _State, encoder: str) -> None:
+        self._state = state
+        self._encoder = encoder
+
+    @property
+    def state(self) -> _State:
+        return self._state
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        before = self._state.fork()
+        try:
+            yield
+        except BaseException:
+            self._state = before
+            raise
+
+    def put(self, collection: int, anchors: Sequence[tuple[str, EncodedDraft]]) -> list[Change]:
+        return [self._put(collection, anchor_id, encoded) for anchor_id, encoded in anchors]
+
+    def _put(self, collection: int, anchor_id: str, encoded: EncodedDraft) -> Change:
+        old = self.by_id(collection, [anchor_id]).get(anchor_id)
+        if old:
+            del self._state.rows[old.seq]
+        self._state.last_seq += 1
+        seq, now, draft = self._state.last_seq, datetime.now(UTC), encoded.draft
+        anchor = Anchor(
+            seq,
+            anchor_id,
+            draft.text,
+            draft.label,
+            dict(draft.metadata),
+            encoded.fingerprint,
+            encoded.truncated,
+            old.created_at if old else now,
+            now,
+        )
+        self._state.rows[seq] = _Row(collection, anchor, encoded.vector, self._encoder)
+        return self._log(collection, Change(seq, old.seq if old else None, encoded.vector))
+
+    def delete(self, collection: int, anchor_id: str) -> Change | None:
+        old = self.by_id(collection, [anchor_id]).get(anchor_id)
+        if old is None:
+            return None
+        del self._state.rows[old.seq]
+        self._state.last_seq += 1
+        return self._log(collection, Change(self._state.last_seq, old.seq, None))
+
+    def _log(self, collection: int, change: Change) -> Change:
+        self._state.log.append((collection, change))
+        return change
+
+    def put_collection(self, name: str, settings: CollectionSettings) -> bool:
+        now = datetime.now(UTC)
+        try:
+            old = self.collection(name)
+        except CollectionNotFound:
+            self._state.last_key += 1
+            key = self._state.last_key
+            self._state.collections[key] = Collection(key, name, settings, now, now)
+            self._state.log_start[key] = self._state.last_seq
+            return True
+        self._state.collections[old.key] = replace(old, settings=settings, updated_at=now)
+        return False
+
+    def delete_collection(self, collection: int) -> None:
+        del self._state.collections[collection]
+
+    def recall(self, collection: int, key: str) -> Remembered | None:
+        at, answer = self._state.remembered.get((collection, key), (None, None))
+        return answer if at and at > datetime.now(UTC) - _REMEMBERED else None
+
+    def remember(self, collection: int, key: str, answer: Remembered) -> None:
+        self._state.remembered[collection, key] = (datetime.now(UTC), answer)
+
+    def prune(self, collection: int, seq: int) -> None:
+        self._state.log = [
+            entry for entry in self._state.log if entry[0] != collection or entry[1].seq > seq
+        ]
+        self._state.log_start[collection] = max(self._state.log_start[collection], seq)
+
+    def purge(self, rows: int) -> bool:
+        alive = self._state.collections
+        dead = [seq for seq, row in self._state.rows.items() if row.collection not in alive]
+        for seq in dead[:rows]:
+            del self._state.rows[seq]
+        return len(dead) > rows
+
+
+class MemoryAnchorStore(_Reads):
+    """Anchors in memory, with the default collection.
+
+    encoder: the fingerprint of the encoder whose vectors it is given.
+    """
+
+    def __init__(self, encoder: str) -> None:
+        self._encoder = encoder
+        self._identity = secrets.token_hex(16)
+        self._state = _State()
+        with self.write() as transaction:
+            transaction.put_collection(DEFAULT_COLLECTION, CollectionSettings())
+
+    @property
+    def identity(self) -> str:
+        """Return a random name given when it was made."""
+        return self._identity
+
+    def reopened(self, encoder: str) -> MemoryAnchorStore:
+        """Return what another start with `encoder` would find."""
+        store = MemoryAnchorStore(encoder)
+        store._identity, store._state = self._identity, self._state.fork()  # noqa: SLF001 - its own class
+        return store
+
+    @contextmanager
+    def write(self) -> Iterator[_Transaction]:
+        """Open a write transaction: kept when left, thrown away if it raises."""
+        transaction = _Transaction(self._state.fork(), self._encoder)
+        yield transaction
+        self._state = transaction.state
+
+    def export(self, collection: int) -> Iterator[list[Anchor]]:
+        """Yield all anchors of one moment, in batches, in the order of their ids."""
+        anchors = sorted(self._of(collection), key=lambda anchor: anchor.id)
+        for start in range(0, len(anchors), _BATCH):
+            yield anchors[start : start + _BATCH]
+
+    def vectors(self, collection: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """Yield all vectors of one moment, in batches, in ascending seq."""
+        rows = [
+            (seq, row.vector)
+            for seq, row in sorted(self._state.rows.items())
+            if row.collection == collection and row.encoder == self._encoder
+        ]
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            yield np.array([seq for seq, _ in part]), np.stack([vector for _, vector in part])
+
+    def changes(self, collection: int, after: int) -> list[Change] | None:
+        """Return the changes after a seq, ascending; None where the log no longer reaches back."""
+        if after < self._state.log_start[collection]:
+            return None
+        rows = self._state.rows
+        return [
+            replace(change, vector=rows[change.seq].vector if change.seq in rows else None)
+            for of, change in self._state.log
+            if of == collection and change.seq > after
+        ]
+
+    def last_seq(self) -> int:
+        """Return the seq of the last change of any collection, 0 before the first."""
+        return self._state.last_seq
+
+    def _stale(self) -> list[tuple[int, str]]:
+        return [
+            (seq, row.anchor.text)
+            for seq, row in self._state.rows.items()
+            if row.encoder != self._encoder
+        ]
+
+    def stale(self, limit: int) -> list[tuple[int, str]]:
+        """Return (seq, text) of anchors whose vector another encoder made, `limit` at most."""
+        return self._stale()[:limit]
+
+    def count_stale(self) -> int:
+        """Return how many anchors have a vector of another encoder."""
+        return len(self._stale())
+
+    def replace_vectors(
+        self, seqs: Sequence[int], vectors: NDArray[np.float16], truncated: Sequence[bool]
+    ) -> None:
+        """Store new vectors, (n, dim), of unchanged texts, stamped with this store's encoder."""
+        for seq, vector, cut in zip(seqs, vectors, truncated, strict=True):
+            row = self._state.rows[seq]
+            anchor = replace(row.anchor, truncated=cut)
+            self._state.rows[seq] = _Row(row.collection, anchor, vector, self._encoder)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to close."""

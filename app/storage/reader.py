@@ -1,0 +1,142 @@
+"""Point reads, the same on a connection of their own and inside a write transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, bindparam, func, intersect, select
+
+from app.domain.anchors import Anchor, Collection, Filter, canonical_json
+from app.domain.errors import CollectionNotFound
+from app.storage.rows import to_anchor, to_collection
+from app.storage.schema import anchor_metadata, anchors, collections
+
+# Below SQLite's smallest limit on the variables of a statement in common builds.
+IN_LIMIT = 900
+
+FINGERPRINT_LIMIT = 100
+
+_T = TypeVar("_T")
+
+# Built once: composing a statement costs more than running it.
+_BY_SEQ = select(anchors).where(anchors.c.seq.in_(bindparam("seqs", expanding=True)))
+_BY_ID = select(anchors).where(
+    anchors.c.collection == bindparam("collection"),
+    anchors.c.id.in_(bindparam("ids", expanding=True)),
+)
+_BY_FINGERPRINT = (
+    select(anchors)
+    .where(
+        anchors.c.collection == bindparam("collection"),
+        anchors.c.fingerprint == bindparam("mark"),
+    )
+    .order_by(anchors.c.seq)
+    .limit(FINGERPRINT_LIMIT)
+)
+_BY_NAME = select(collections).where(collections.c.name == bindparam("name"))
+
+
+def chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    """Yield `items` in slices of `size`, the last one shorter."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+class Reader:
+    """Implements `app.domain.ports.AnchorReader` over whatever connection it is given.
+
+    connect: opens a connection for one read, or hands out the transaction's.
+    """
+
+    def __init__(self, connect: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._connect = connect
+
+    def collection(self, name: str) -> Collection:
+        """Return a collection. Raises CollectionNotFound."""
+        with self._connect() as connection:
+            row = connection.execute(_BY_NAME, {"name": name}).one_or_none()
+        if row is None:
+            raise CollectionNotFound(name)
+        return to_collection(row)
+
+    def collections(self) -> list[Collection]:
+        """Return every collection, by name."""
+        query = select(collections).where(collections.c.name.is_not(None))
+        with self._connect() as connection:
+            rows = connection.execute(query.order_by(collections.c.name)).all()
+        return [to_collection(row) for row in rows]
+
+    def by_seq(self, seqs: Sequence[int]) -> dict[int, Anchor]:
+        """Return the versions that still stand, by seq."""
+        rows: list[Any] = []
+        with self._connect() as connection:
+            for part in chunks(seqs, IN_LIMIT):
+                rows += connection.execute(_BY_SEQ, {"seqs": part}).all()
+        return {row[0]: to_anchor(row) for row in rows}
+
+    def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:
+        """Return the anchors that exist, by id."""
+        rows: list[Any] = []
+        with self._connect() as connection:
+            for part in chunks(ids, IN_LIMIT):
+                rows += connection.execute(_BY_ID, {"collection": collection, "ids": part}).all()
+        found = [to_anchor(row) for row in rows]
+        return {anchor.id: anchor for anchor in found}
+
+    def by_fingerprint(self, collection: int, fingerprint: bytes) -> list[Anchor]:
+        """Return the anchors of equal canonical text, the oldest version first, 100 at most."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                _BY_FINGERPRINT, {"collection": collection, "mark": fingerprint}
+            ).all()
+        return [to_anchor(row) for row in rows]
+
+    def select(self, collection: int, where: Filter, *, limit: int | None) -> NDArray[np.int64]:
+        """Return the seqs of the anchors that `where` admits, ascending; any `limit` of them."""
+        query = _selection(collection, where).limit(limit)
+        with self._connect() as connection:
+            seqs = connection.execute(query).scalars().all()
+        return np.sort(np.array(seqs, dtype=np.int64))
+
+    def page(
+        self, collection: int, *, label: str | None, after: str | None, limit: int
+    ) -> list[Anchor]:
+        """Return anchors in the order of their ids, from the first id greater than `after`."""
+        query = select(anchors).where(anchors.c.collection == collection)
+        if label is not None:
+            query = query.where(anchors.c.label == label)
+        if after is not None:
+            query = query.where(anchors.c.id > after)
+        with self._connect() as connection:
+            rows = connection.execute(query.order_by(anchors.c.id).limit(limit)).all()
+        return [to_anchor(row) for row in rows]
+
+    def count(self, collection: int) -> tuple[int, int]:
+        """Return how many anchors and how many distinct labels a collection holds."""
+        query = select(func.count(), func.count(anchors.c.label.distinct())).where(
+            anchors.c.collection == collection
+        )
+        with self._connect() as connection:
+            return connection.execute(query).one()
+
+
+def _selection(collection: int, where: Filter) -> Select[int] | Any:
+    parts: list[Select[Any]] = []
+    if where.label is not None or not where.metadata:
+        part = select(anchors.c.seq).where(anchors.c.collection == collection)
+        if where.label is not None:
+            part = part.where(anchors.c.label == where.label)
+        parts.append(part)
+    parts += [
+        select(anchor_metadata.c.seq).where(
+            anchor_metadata.c.collection == collection,
+            anchor_metadata.c.key == key,
+            anchor_metadata.c.value == canonical_json(value),
+        )
+        for key, value in where.metadata.items()
+    ]
+    return parts[0] if len(parts) == 1 else intersect(*parts)

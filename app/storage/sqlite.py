@@ -1,0 +1,174 @@
+"""`AnchorStore` in a SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from app.domain.anchors import Anchor, Change
+from app.domain.errors import StorageFailed
+from app.storage import schema as tables
+from app.storage.database import open_engine, plain_words
+from app.storage.reader import Reader
+from app.storage.rows import to_anchor, to_blob, to_vector
+from app.storage.transaction import Transaction
+
+_BATCH = 2_000
+
+
+class SqliteAnchorStore(Reader):
+    """Anchors in one SQLite file, in WAL mode with full synchronisation.
+
+    path: the database file, made if absent.
+    encoder: the fingerprint of the encoder whose vectors it is given.
+
+    Raises DatabaseDamaged or DataFolderError where the file cannot be used.
+    """
+
+    def __init__(self, path: Path, encoder: str) -> None:
+        self._engine = open_engine(path)
+        super().__init__(self._engine.connect)
+        self._writing = self._engine.execution_options(deja_write=True)
+        self._encoder = self._stamp(encoder)
+        with self._engine.connect() as connection:
+            self._identity: str = connection.execute(
+                select(tables.meta.c.value).where(tables.meta.c.key == "identity")
+            ).scalar_one()
+
+    @property
+    def identity(self) -> str:
+        """Return a random name given when the database was made."""
+        return self._identity
+
+    def _stamp(self, fingerprint: str) -> int:
+        with self._writing.begin() as connection:
+            query = select(tables.encoders.c.id).where(tables.encoders.c.fingerprint == fingerprint)
+            number: int | None = connection.execute(query).scalar_one_or_none()
+            if number is None:
+                connection.execute(insert(tables.encoders).values(fingerprint=fingerprint))
+                number = connection.execute(query).scalar_one()
+            assert number is not None
+        return number
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Open a write transaction: committed and durable when left, rolled back if it raises.
+
+        Raises StorageFailed where the database refuses.
+        """
+        try:
+            with self._writing.begin() as connection:
+                yield Transaction(connection, self._encoder)
+        except DBAPIError as error:
+            raise StorageFailed(plain_words(error)) from error
+
+    def export(self, collection: int) -> Iterator[list[Anchor]]:
+        """Yield all anchors of one moment, in batches, in the order of their ids."""
+        query = (
+            select(tables.anchors)
+            .where(tables.anchors.c.collection == collection)
+            .order_by(tables.anchors.c.id)
+        )
+        for rows in self._stream(query):
+            yield [to_anchor(row) for row in rows]
+
+    def vectors(self, collection: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """Yield all vectors of one moment, in batches, in ascending seq."""
+        query = (
+            select(tables.vectors.c.seq, tables.vectors.c.vector)
+            .where(
+                tables.vectors.c.collection == collection, tables.vectors.c.encoder == self._encoder
+            )
+            .order_by(tables.vectors.c.seq)
+        )
+        for rows in self._stream(query):
+            seqs = np.array([row[0] for row in rows], dtype=np.int64)
+            yield seqs, to_vector(b"".join(row[1] for row in rows)).reshape(len(rows), -1)
+
+    def _stream(self, query: Any) -> Iterator[Sequence[Any]]:
+        with self._engine.connect() as connection:
+            result = connection.execution_options(yield_per=_BATCH).execute(query)
+            yield from result.partitions()
+
+    def changes(self, collection: int, after: int) -> list[Change] | None:
+        """Return the changes after a seq, ascending; None where the log no longer reaches back."""
+        query = (
+            select(tables.changes.c.seq, tables.changes.c.removed, tables.vectors.c.vector)
+            .join(tables.vectors, tables.vectors.c.seq == tables.changes.c.seq, isouter=True)
+            .where(tables.changes.c.collection == collection, tables.changes.c.seq > after)
+            .order_by(tables.changes.c.seq)
+        )
+        with self._engine.connect() as connection:
+            start = connection.execute(
+                select(tables.collections.c.log_start).where(tables.collections.c.key == collection)
+            ).scalar_one()
+            if after < start:
+                return None
+            rows = connection.execute(query).all()
+        return [
+            Change(seq, removed, None if vector is None else to_vector(vector))
+            for seq, removed, vector in rows
+        ]
+
+    def last_seq(self) -> int:
+        """Return the seq of the last change of any collection, 0 before the first."""
+        with self._engine.connect() as connection:
+            query = select(tables.meta.c.value).where(tables.meta.c.key == "last_seq")
+            return int(connection.execute(query).scalar_one())
+
+    def stale(self, limit: int) -> list[tuple[int, str]]:
+        """Return (seq, text) of anchors whose vector another encoder made, `limit` at most."""
+        query = (
+            select(tables.anchors.c.seq, tables.anchors.c.text)
+            .join(tables.vectors, tables.vectors.c.seq == tables.anchors.c.seq)
+            .where(self._made_by_another())
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [(seq, text) for seq, text in connection.execute(query)]
+
+    def count_stale(self) -> int:
+        """Return how many anchors have a vector of another encoder."""
+        query = select(func.count()).select_from(tables.vectors).where(self._made_by_another())
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one()
+
+    def _made_by_another(self) -> Any:
+        # Named one by one, so that the index on encoder is used.
+        return tables.vectors.c.encoder.in_(
+            select(tables.encoders.c.id).where(tables.encoders.c.id != self._encoder)
+        )
+
+    def replace_vectors(
+        self, seqs: Sequence[int], vectors: NDArray[np.float16], truncated: Sequence[bool]
+    ) -> None:
+        """Store new vectors, (n, dim), of unchanged texts, stamped with this store's encoder."""
+        rows = [
+            {"b_seq": seq, "b_vector": to_blob(vector), "b_truncated": cut}
+            for seq, vector, cut in zip(seqs, vectors, truncated, strict=True)
+        ]
+        with self.write() as transaction:
+            connection = transaction.connection
+            connection.execute(
+                update(tables.vectors)
+                .where(tables.vectors.c.seq == bindparam("b_seq"))
+                .values(vector=bindparam("b_vector"), encoder=self._encoder),
+                rows,
+            )
+            connection.execute(
+                update(tables.anchors)
+                .where(tables.anchors.c.seq == bindparam("b_seq"))
+                .values(truncated=bindparam("b_truncated")),
+                rows,
+            )
+
+    def close(self) -> None:
+        """Close the database."""
+        self._engine.dispose()

@@ -1,0 +1,174 @@
+"""Has this been asked before?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.anchors import Anchor, Collection, Filter, Match
+from app.domain.errors import Unavailable
+from app.domain.ports import AnchorReader, Encoder, VectorIndex, VectorView
+from app.domain.text import fingerprint
+from app.domain.verdicts import Verdict, strongest
+from app.usecases.matching import CANDIDATES, Judge, Question
+
+# A filter that admits no more anchors than this is answered by looking at each of them.
+NARROW = 10_000
+# A wider one is answered out of this many nearest anchors, then out of more.
+WIDENING = (256, 2_048, 8_192)
+
+# A version that the view holds and the database no longer does was replaced by a write that is
+# about to be published; that takes well under a millisecond.
+CATCH_UP_TRIES = 400
+CATCH_UP_SECONDS = 0.005
+
+
+EVERYTHING = Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with what narrows its answer.
+
+    limit: how many matches to return at most.
+    min_similarity: cosine below which nothing matches, None for no such bound.
+    """
+
+    text: str
+    limit: int = 10
+    min_similarity: float | None = None
+    where: Filter = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found.
+
+    label: the label of the best match that has one and is not distinct.
+    truncated: whether the question was longer than the encoder reads.
+    """
+
+    question: str
+    verdict: Verdict
+    label: str | None
+    matches: Sequence[Match]
+    encoder: str
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Finds likely duplicates among the anchors of a collection."""
+
+    encoder: Encoder
+    rows: AnchorReader
+    index: VectorIndex
+    judge: Judge
+
+    def __call__(self, collection_name: str, asked: Asked) -> Answer:
+        """Return the likely duplicates of a question. Raises CollectionNotFound."""
+        self.rows.collection(collection_name)  # before the work of encoding
+        encoded = self.encoder.encode([asked.text])
+        question = Question(encoded.vectors[0], fingerprint(asked.text))
+        collection, found = self._consistent(collection_name, question, asked)
+        floor = -2.0 if asked.min_similarity is None else asked.min_similarity
+        near = [(anchor, similarity) for anchor, similarity in found if similarity >= floor]
+        matches = self.judge.matches(question, near, collection.settings)[: asked.limit]
+        return Answer(
+            asked.text,
+            strongest(match.verdict for match in matches),
+            next(
+                (
+                    match.anchor.label
+                    for match in matches
+                    if match.anchor.label is not None and match.verdict is not Verdict.DISTINCT
+                ),
+                None,
+            ),
+            matches,
+            self.encoder.name,
+            encoded.truncated[0],
+        )
+
+    def _consistent(
+        self, collection_name: str, question: Question, asked: Asked
+    ) -> tuple[Collection, list[tuple[Anchor, float]]]:
+        """Return the collection and its candidates, all as they stood at one moment.
+
+        Vectors come from the view, texts from the database, which may be one commit ahead of it:
+        then a candidate's version is gone from one of them, and a fresh view has the answer.
+        """
+        for _ in range(CATCH_UP_TRIES):
+            collection = self.rows.collection(collection_name)
+            view = self.index.view(collection.key)
+            found = self._candidates(collection.key, view, question, asked)
+            if found is not None:
+                return collection, found
+            time.sleep(CATCH_UP_SECONDS)
+        raise Unavailable("the index lags behind the database; try again")
+
+    def _candidates(
+        self, collection: int, view: VectorView, question: Question, asked: Asked
+    ) -> list[tuple[Anchor, float]] | None:
+        """Return candidates with their similarities, None where view and database disagree."""
+        wanted = max(asked.limit, CANDIDATES)
+        if asked.where:
+            near = self._near_filtered(collection, view, question, asked.where, wanted)
+        else:
+            hits = view.search(question.vector, wanted)
+            near = dict(zip(hits.seqs.tolist(), hits.similarities.tolist(), strict=True))
+        if near is None:
+            return None
+        equal = [
+            anchor
+            for anchor in self.rows.by_fingerprint(collection, question.fingerprint)
+            if asked.where.admits(anchor)
+        ]
+        missing = np.array([a.seq for a in equal if a.seq not in near], dtype=np.int64)
+        if missing.size:
+            similarities = view.similarities(missing, question.vector)
+            if np.isnan(similarities).any():
+                return None
+            near.update(zip(missing.tolist(), similarities.tolist(), strict=True))
+        anchors = self.rows.by_seq(list(near))
+        if len(anchors) != len(near):
+            return None
+        return [(anchors[seq], similarity) for seq, similarity in near.items()]
+
+    def _near_filtered(
+        self, collection: int, view: VectorView, question: Question, where: Filter, wanted: int
+    ) -> dict[int, float] | None:
+        """Return the nearest that `where` admits, None where view and database disagree."""
+        seqs = self.rows.select(collection, where, limit=NARROW + 1)
+        if seqs.size > NARROW:
+            for k in WIDENING:
+                hits = view.search(question.vector, k)
+                anchors = self.rows.by_seq(hits.seqs.tolist())
+                if len(anchors) != hits.seqs.size:
+                    return None
+                admitted = [
+                    (seq, similarity)
+                    for seq, similarity in zip(
+                        hits.seqs.tolist(), hits.similarities.tolist(), strict=True
+                    )
+                    if where.admits(anchors[seq])
+                ]
+                if len(admitted) >= wanted:
+                    return dict(admitted[:wanted])
+            seqs = self.rows.select(collection, where, limit=None)
+        return _nearest(view, seqs, question.vector, wanted)
+
+
+def _nearest(
+    view: VectorView, seqs: NDArray[np.int64], vector: NDArray[np.float32], k: int
+) -> dict[int, float] | None:
+    """Return the `k` most similar of `seqs`, exactly; None where the view lacks one of them."""
+    similarities = view.similarities(seqs, vector)
+    if np.isnan(similarities).any():
+        return None
+    order = np.lexsort((seqs, -similarities))[:k]
+    return dict(zip(seqs[order].tolist(), similarities[order].tolist(), strict=True))

@@ -1,0 +1,61 @@
+"""Fit the calibration of an encoder: from similarities and labels to probabilities and cut-offs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.linear_model import LogisticRegression
+
+from app.domain.calibration import Calibration, CutOff
+from training.evaluate import precision_recall
+
+# A row measured on fewer pairs says more about chance than about the encoder.
+FEWEST_PAIRS_A_ROW = 100
+_STEP = 0.005
+
+
+def fit(similarities: ArrayLike, labels: ArrayLike, *, population: str) -> Calibration:
+    """Return the logistic calibration of (n,) similarities with (n,) labels, and its table.
+
+    The fit is maximum likelihood without regularisation. The table has a row every 0.005 of
+    probability, as far as at least FEWEST_PAIRS_A_ROW pairs lie at or above it.
+
+    population: what the pairs are, in words.
+    Raises ValueError where labels are not of both kinds or the lengths differ.
+    """
+    scores = np.asarray(similarities, dtype=np.float64)
+    duplicate = np.asarray(labels, dtype=np.bool_)
+    curve = precision_recall(scores, duplicate)
+    model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+    model.fit(scores[:, None], duplicate)
+    slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
+    rows = []
+    for step in range(1, round(1 / _STEP)):
+        probability = step * _STEP
+        similarity = (np.log(probability / (1 - probability)) - intercept) / slope
+        place = int(np.searchsorted(-curve.thresholds, -similarity, side="right")) - 1
+        if place < 0 or curve.accepted[place] < FEWEST_PAIRS_A_ROW:
+            break
+        rows.append(
+            CutOff(
+                probability=round(probability, 3),
+                similarity=round(float(similarity), 6),
+                precision=round(float(curve.precision[place]), 6),
+                recall=round(float(curve.recall[place]), 6),
+            )
+        )
+    return Calibration(
+        intercept=round(intercept, 9),
+        slope=round(slope, 9),
+        base_rate=round(float(duplicate.mean()), 6),
+        population=population,
+        pairs=len(duplicate),
+        cut_offs_table=tuple(rows),
+    )
+
+
+def log_loss(calibration: Calibration, similarities: ArrayLike, labels: ArrayLike) -> float:
+    """Return the mean negative log likelihood, in nats, of (n,) labels under the calibration."""
+    duplicate = np.asarray(labels, dtype=np.bool_)
+    logits = calibration.intercept + calibration.slope * np.asarray(similarities, np.float64)
+    return float(np.mean(np.logaddexp(0.0, np.where(duplicate, -logits, logits))))

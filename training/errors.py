@@ -1,0 +1,27 @@
+"""The one error of this package that a person is meant to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.domain.errors import DejaError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class TrainingError(DejaError):
+    """An input of training cannot be used; the message is one line that names it."""
+
+
+class PairsError(TrainingError):
+    """A file of labelled pairs is missing or malformed.
+
+    line: 1-based, the header is line 1; None where the whole file is at fault.
+    """
+
+    def __init__(self, path: Path, problem: str, line: int | None = None) -> None:
+        place = f"{path}" if line is None else f"{path}, line {line}"
+        super().__init__(f"{place}: {problem}")
+        self.path = path
+        self.line = line

@@ -1,0 +1,312 @@
+"""Turn a sentence-transformers model into an encoder artifact: `python -m training.export`.
+
+One ONNX graph with pooling and normalisation inside, int8 for CPUs, its tokenizer, calibration,
+model card and manifest. The same weights and library versions give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from tokenizers import Tokenizer
+
+from app.domain.errors import ArtifactError, DejaError
+from app.encoders.artifact import (
+    CALIBRATION,
+    CARD,
+    MODEL,
+    SHIPPED,
+    TOKENIZER,
+    Artifact,
+    Manifest,
+    load_artifact,
+    write_artifact,
+)
+from training.card import model_card
+from training.errors import TrainingError
+from training.int8 import observe, quantise_static
+from training.sample_texts import SAMPLE_TEXTS
+from training.vectors import encode_rows, open_session, pair_similarities
+from training.weights import Base, find_base
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sentence_transformers import SentenceTransformer
+
+    from training.data import Pairs
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+DEFAULT_OUTPUT = SHIPPED / "all-minilm-l6-v2"
+SMOOTHING = 0.7
+# Above the noise between kinds of CPU, far below what any change of the weights does.
+SAME_VECTORS = 1e-3
+_LIBRARIES = ("torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A model on its way into an artifact: both graphs, its tokenizer and what describes it."""
+
+    base: Base
+    pooling: str
+    max_tokens: int
+    tokenizer: Tokenizer
+    fp32: onnx.ModelProto
+    int8: onnx.ModelProto
+
+    def rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of texts, special tokens included, cut at the maximum."""
+        return [self.tokenizer.encode(text).ids for text in texts]
+
+    def graph(self, precision: str) -> onnx.ModelProto:
+        """Return the graph of a precision, `fp32` or `int8`."""
+        return self.int8 if precision == "int8" else self.fp32
+
+
+def export_model(model: str = DEFAULT_MODEL) -> Exported:
+    """Return the graphs and tokenizer of a pinned name, a folder or a sentence-transformers name.
+
+    Raises TrainingError where the model or torch is missing, or its shape is not supported.
+    """
+    base = find_base(model)
+    loaded = load_model(base)
+    from training.onnx_graph import export_graph, pooling_mode  # noqa: PLC0415 - needs torch
+
+    tokenizer = Tokenizer.from_str(loaded.tokenizer.backend_tokenizer.to_str())
+    max_tokens = int(loaded.max_seq_length)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    fp32 = export_graph(loaded)
+    int8 = quantise_static(fp32, observe(fp32, scale_rows(tokenizer)), smoothing=SMOOTHING)
+    return Exported(base, pooling_mode(loaded), max_tokens, tokenizer, fp32, int8)
+
+
+def export_artifact(
+    exported: Exported,
+    output: Path,
+    *,
+    precision: str = "int8",
+    pairs: Pairs | None = None,
+    population: str = "",
+    release: str = "1",
+) -> Artifact:
+    """Write the artifact folder `output`, named like it, and return it.
+
+    pairs: what to calibrate and measure on, at their population's base rate; without them, the
+    calibration and figures of the artifact already at `output` are kept if its vectors are the
+    same ones. population: what the pairs are, in words.
+    Raises TrainingError where there is nothing to take the calibration from.
+    """
+    if pairs is None:
+        calibration, metrics, data = _kept(exported, output, precision)
+    else:
+        calibration, metrics, data = _measured(exported, precision, pairs, population)
+    graph = exported.graph(precision)
+    manifest = Manifest(
+        name=output.name,
+        version=release,
+        base_model=exported.base.name,
+        dimension=_dimension(graph),
+        max_tokens=exported.max_tokens,
+        pooling=exported.pooling,
+        precision=precision,
+        batching="same-length",
+        licence=exported.base.licence or "see the base model",
+        made={
+            "origin": exported.base.origin,
+            "weights_sha256": exported.base.sha256,
+            "config": {"activations": "static", "smoothing": SMOOTHING}
+            if precision == "int8"
+            else {},
+            "calibrated_on": data,
+            "with": {library: version(library).split("+")[0] for library in _LIBRARIES},
+        },
+        metrics=metrics,
+    )
+    files = {
+        MODEL: graph.SerializeToString(deterministic=True),
+        TOKENIZER: exported.tokenizer.to_str().encode(),
+        CALIBRATION: _json(calibration),
+        CARD: model_card(manifest, calibration).encode(),
+    }
+    return write_artifact(output, manifest, files)
+
+
+def scale_rows(tokenizer: Tokenizer, *, seed: int = 0, count: int = 128) -> list[list[int]]:
+    """Return the token rows whose activations set the scales of an int8 graph.
+
+    They are the sample texts, and `count` rows of 5 to 42 tokens drawn from the whole vocabulary:
+    these reach words that no short list of sentences holds, and so the activations that a scale
+    must not cut off.
+    """
+    rng = np.random.default_rng(seed)
+    start, *_, end = tokenizer.encode("a").ids
+    size = tokenizer.get_vocab_size()
+    return [tokenizer.encode(text).ids for text in SAMPLE_TEXTS] + [
+        [start, *rng.integers(size // 20, size, length).tolist(), end]
+        for length in rng.integers(3, 41, count)
+    ]
+
+
+def load_model(base: Base) -> SentenceTransformer:
+    """Return the sentence-transformers model of a base.
+
+    Raises TrainingError where torch is not installed or the model cannot be loaded.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - needs torch
+    except ImportError as error:
+        message = f"exporting needs torch and sentence-transformers ({error})"
+        raise TrainingError(f"{message}; install the training extra") from error
+    try:
+        return SentenceTransformer(base.location, device="cpu")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TrainingError(f"{base.location}: cannot be loaded ({reason})") from error
+
+
+def _measured(
+    exported: Exported, precision: str, pairs: Pairs, population: str
+) -> tuple[dict[str, object], dict[str, Any], dict[str, Any]]:
+    """Return calibration, metrics and what they were measured on, from labelled pairs."""
+    from training.calibrate import fit, log_loss  # noqa: PLC0415 - scikit-learn takes a second
+    from training.evaluate import average_precision  # noqa: PLC0415
+
+    rows = exported.rows(pairs.texts)
+    reference = encode_rows(open_session(exported.fp32), rows, together=True)
+    vectors = encode_rows(open_session(exported.graph(precision)), rows, together=True)
+    similarities = pair_similarities(vectors, pairs)
+    calibration = fit(similarities, pairs.labels, population=population)
+    cut_offs = calibration.cut_offs()
+    cosine = np.einsum("ij,ij->i", vectors, reference)
+    metrics = {
+        "average_precision": {
+            "fp32": round(
+                average_precision(pair_similarities(reference, pairs), pairs.labels), 4
+            ),
+            precision: round(average_precision(similarities, pairs.labels), 4),
+        },
+        "cosine_to_fp32": {
+            "mean": round(float(cosine.mean()), 5),
+            "min": round(float(cosine.min()), 5),
+        },
+        "log_loss": round(log_loss(calibration, similarities, pairs.labels), 4),
+        "duplicate_at": cut_offs.duplicate_at,
+        "review_at": cut_offs.review_at,
+    }
+    data = {
+        "population": population,
+        "pairs": len(pairs),
+        "duplicates": round(float(pairs.labels.mean()), 4),
+        "sha256": pairs.fingerprint,
+    }
+    return calibration.to_json(), metrics, data
+
+
+def _kept(
+    exported: Exported, output: Path, precision: str
+) -> tuple[dict[str, object], dict[str, Any], dict[str, Any]]:
+    """Return calibration, metrics and their data from the artifact at `output`.
+
+    Raises TrainingError where it has other vectors, on which they would be wrong.
+    """
+    try:
+        previous = load_artifact(output)
+    except ArtifactError as error:
+        raise TrainingError(f"no calibration to keep ({error}); give --pairs FILE") from error
+    rows = exported.rows(SAMPLE_TEXTS)
+    before = open_session(onnx.load_model(previous.path / MODEL))
+    after = open_session(exported.graph(precision))
+    if previous.manifest.dimension != _dimension(exported.graph(precision)):
+        raise TrainingError(f"{output}: holds vectors of another dimension; give --pairs FILE")
+    change = np.abs(
+        encode_rows(before, rows, together=True) - encode_rows(after, rows, together=True)
+    ).max()
+    if change > SAME_VECTORS:
+        raise TrainingError(
+            f"{output}: its calibration cannot be kept, the new vectors differ by up to "
+            f"{change:.4f}; give --pairs FILE"
+        )
+    manifest = previous.manifest
+    return (
+        previous.calibration.to_json(),
+        manifest.metrics,
+        manifest.made.get("calibrated_on", {}),
+    )
+
+
+def _dimension(model: onnx.ModelProto) -> int:
+    ids = np.array([[0, 1]], dtype=np.int64)
+    session = open_session(model)
+    return int(encode_rows(session, ids.tolist(), together=False).shape[1])
+
+
+def _json(data: dict[str, object]) -> bytes:
+    return (json.dumps(data, indent=1) + "\n").encode()
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="a pinned name, a folder or a sentence-transformers name (%(default)s)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=DEFAULT_OUTPUT, help="the artifact folder to write"
+    )
+    parser.add_argument("--precision", choices=["int8", "fp32"], default="int8")
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        help="gzipped TSV of labelled pairs to calibrate on; of a file with a column `natural`, "
+        "only the pairs where it is 1; without it, the calibration at the output is kept",
+    )
+    parser.add_argument(
+        "--population", default="", help="what the pairs are, in words (the file's name)"
+    )
+    parser.add_argument("--release", default="1", help="the artifact's version (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Export as the command line says; return the exit status."""
+    chosen = _arguments(arguments)
+    try:
+        pairs = None
+        if chosen.pairs is not None:
+            from training.data import read_pairs  # noqa: PLC0415 - only where pairs are given
+
+            pairs = read_pairs(chosen.pairs)
+        artifact = export_artifact(
+            export_model(chosen.model),
+            chosen.output,
+            precision=chosen.precision,
+            pairs=pairs,
+            population=chosen.population or (chosen.pairs.name if chosen.pairs else ""),
+            release=chosen.release,
+        )
+    except DejaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    manifest = artifact.manifest
+    kept = "" if pairs else " (calibration and figures kept: the vectors are the same)"
+    size = (artifact.path / MODEL).stat().st_size / 1e6
+    sys.stdout.write(
+        f"{artifact.path}: {manifest.name} {manifest.version}, {manifest.precision}, "
+        f"{size:.1f} MB{kept}\n{json.dumps(manifest.metrics, indent=2)}\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
