@@ -31,7 +31,7 @@ encoder: $(VENV)/.training
 	$(BIN)/python -m training.export
 
 openapi: $(VENV)/.service
-	$(BIN)/python -m app.api.openapi docs/openapi.json
+	$(BIN)/python -m app.openapi docs/openapi.json
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Deja needs Python 3.11 or newer; install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -241,7 +241,7 @@ def export(
     """
     with _one_line_errors(), _client(_seams(context), url, key) as client:
         lines = client.export_lines(collection)
-        if output is None:
+        if output is None or str(output) == "-":
             count = write_lines(lines, sys.stdout.buffer)
         else:
             with replacing(output) as file:

@@ -17,7 +17,7 @@ from app.importing.progress import plain
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from app.client_types import Answer
+    from app.client_types import Answer, Match
 
 _VERDICT_STYLES = {"duplicate": "bold green", "review": "bold yellow", "distinct": "dim"}
 
@@ -36,20 +36,21 @@ def show_answer(answer: Answer, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("probability", "similarity"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("verdict", "id"):
-        table.add_column(name, no_wrap=True)
-    for name in ("label", "text"):
-        table.add_column(name, overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("text", overflow="fold")
     for match in answer["matches"]:
         table.add_row(
             f"{match['probability']:.3f}",
             f"{match['similarity']:.3f}",
             Text(match["verdict"], _VERDICT_STYLES.get(match["verdict"], "")),
-            Text(plain(match["id"])),
-            Text(plain(match["label"] or "")),
-            Text(plain(match["text"])),
+            Text.assemble(plain(match["text"]), "\n", (_origin(match), "dim")),
         )
     console.print(table)
+
+
+def _origin(match: Match) -> str:
+    label = "" if match["label"] is None else f", label {plain(match['label'])}"
+    return f"id {plain(match['id'])}{label}"
 
 
 def write_lines(lines: Iterator[bytes], file: IO[bytes]) -> int:

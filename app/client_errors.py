@@ -88,9 +88,11 @@ class ProblemError(DejaClientError):
         retry_after: float | None = None,
     ) -> None:
         said = f"{status} {title}" + (f": {detail}" if detail and detail != title else "")
-        named = "; ".join(map(str, errors[:_SHOWN_ERRORS]))
-        if len(errors) > _SHOWN_ERRORS:
-            named += f"; and {len(errors) - _SHOWN_ERRORS} more"
+        # A detail often lists the fields itself.
+        shown = () if errors and str(errors[0]) in detail else errors
+        named = "; ".join(map(str, shown[:_SHOWN_ERRORS]))
+        if len(shown) > _SHOWN_ERRORS:
+            named += f"; and {len(shown) - _SHOWN_ERRORS} more"
         message = said + (f" ({named})" if named else "")
         if request_id:
             message += f" [request {request_id}]"

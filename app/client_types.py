@@ -76,6 +76,7 @@ class Comparison(TypedDict):
     similarity: float
     probability: float
     verdict: VerdictName
+    truncated: bool
 
 
 Collection = dict[str, Any]

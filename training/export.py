@@ -79,7 +79,7 @@ def export_model(model: str = DEFAULT_MODEL) -> Exported:
     """
     base = find_base(model)
     loaded = load_model(base)
-    from training.onnx_graph import export_graph, pooling_mode  # noqa: PLC0415 - needs torch
+    from training.onnx_graph import export_graph, pooling_mode
 
     tokenizer = Tokenizer.from_str(loaded.tokenizer.backend_tokenizer.to_str())
     max_tokens = int(loaded.max_seq_length)
@@ -163,10 +163,12 @@ def load_model(base: Base) -> SentenceTransformer:
     Raises TrainingError where torch is not installed or the model cannot be loaded.
     """
     try:
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - needs torch
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         message = f"exporting needs torch and sentence-transformers ({error})"
         raise TrainingError(f"{message}; install the training extra") from error
+    disable_progress_bar()
     try:
         return SentenceTransformer(base.location, device="cpu")
     except (OSError, ValueError) as error:
@@ -178,8 +180,8 @@ def _measured(
     exported: Exported, precision: str, pairs: Pairs, population: str
 ) -> tuple[dict[str, object], dict[str, Any], dict[str, Any]]:
     """Return calibration, metrics and what they were measured on, from labelled pairs."""
-    from training.calibrate import fit, log_loss  # noqa: PLC0415 - scikit-learn takes a second
-    from training.evaluate import average_precision  # noqa: PLC0415
+    from training.calibrate import fit, log_loss
+    from training.evaluate import average_precision
 
     rows = exported.rows(pairs.texts)
     reference = encode_rows(open_session(exported.fp32), rows, together=True)
@@ -190,9 +192,7 @@ def _measured(
     cosine = np.einsum("ij,ij->i", vectors, reference)
     metrics = {
         "average_precision": {
-            "fp32": round(
-                average_precision(pair_similarities(reference, pairs), pairs.labels), 4
-            ),
+            "fp32": round(average_precision(pair_similarities(reference, pairs), pairs.labels), 4),
             precision: round(average_precision(similarities, pairs.labels), 4),
         },
         "cosine_to_fp32": {
@@ -219,10 +219,7 @@ def _kept(
 
     Raises TrainingError where it has other vectors, on which they would be wrong.
     """
-    try:
-        previous = load_artifact(output)
-    except ArtifactError as error:
-        raise TrainingError(f"no calibration to keep ({error}); give --pairs FILE") from error
+    previous = _previous(output)
     rows = exported.rows(SAMPLE_TEXTS)
     before = open_session(onnx.load_model(previous.path / MODEL))
     after = open_session(exported.graph(precision))
@@ -242,6 +239,17 @@ def _kept(
         manifest.metrics,
         manifest.made.get("calibrated_on", {}),
     )
+
+
+def _previous(output: Path) -> Artifact:
+    """Return the artifact whose calibration a rebuild may keep.
+
+    Raises TrainingError where there is none.
+    """
+    try:
+        return load_artifact(output)
+    except ArtifactError as error:
+        raise TrainingError(f"no calibration to keep ({error}); give --pairs FILE") from error
 
 
 def _dimension(model: onnx.ModelProto) -> int:
@@ -284,9 +292,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         pairs = None
         if chosen.pairs is not None:
-            from training.data import read_pairs  # noqa: PLC0415 - only where pairs are given
+            from training.data import read_pairs
 
             pairs = read_pairs(chosen.pairs)
+        else:
+            _previous(chosen.output)  # before the work, not after it
         artifact = export_artifact(
             export_model(chosen.model),
             chosen.output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,9 +36,10 @@ class GraphEditor:
         """Return whether `name` is a constant of the graph."""
         return name in self._constants
 
-    def constant(self, name: str) -> NDArray[np.generic]:
+    def constant(self, name: str) -> NDArray[Any]:
         """Return the value of a constant."""
-        return numpy_helper.to_array(self._constants[name])
+        value: NDArray[Any] = numpy_helper.to_array(self._constants[name])
+        return value
 
     def add_constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
         """Add a constant, C-ordered, and return its name."""
@@ -55,9 +57,7 @@ class GraphEditor:
         """Return the node that makes a value, None for constants and inputs."""
         return next((node for node in self.model.graph.node if output in node.output), None)
 
-    def rewrite(
-        self, replace: Callable[[onnx.NodeProto], Iterable[onnx.NodeProto] | None]
-    ) -> None:
+    def rewrite(self, replace: Callable[[onnx.NodeProto], Iterable[onnx.NodeProto] | None]) -> None:
         """Replace each node by what `replace` gives for it; None keeps it, nothing removes it."""
 
         def rewritten() -> Iterator[onnx.NodeProto]:

@@ -8,7 +8,7 @@ differ in the scale of the activations, which decides whether a vector depends o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -197,7 +197,10 @@ def _linears(
     return member, layers
 
 
-def _replace_linears(editor, build) -> onnx.ModelProto:  # type: ignore[no-untyped-def]
+def _replace_linears(
+    editor: GraphEditor, build: Callable[[_Linear], list[onnx.NodeProto]]
+) -> onnx.ModelProto:
+    """Replace every linear layer by what `build` makes of it, and finish the graph."""
     member, layers = _linears(editor)
 
     def replace(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
@@ -210,9 +213,7 @@ def _replace_linears(editor, build) -> onnx.ModelProto:  # type: ignore[no-untyp
     return editor.finish()
 
 
-def _add_weight(
-    editor: GraphEditor, name: str, weight: NDArray[np.float64]
-) -> tuple[str, str]:
+def _add_weight(editor: GraphEditor, name: str, weight: NDArray[np.float64]) -> tuple[str, str]:
     """Add a (k, n) weight as int8 with (n,) scales; return the names of both."""
     scales = np.maximum(np.abs(weight).max(axis=0), _SMALLEST) / 127
     quantised = np.rint(weight / scales).astype(np.int8)

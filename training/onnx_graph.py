@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import logging
 import tempfile
 import warnings
@@ -52,7 +51,7 @@ def export_graph(model: SentenceTransformer) -> onnx.ModelProto:
 
 def trace(model: SentenceTransformer) -> onnx.ModelProto:
     """Return the fp32 graph as the TorchScript exporter gives it, nothing fused."""
-    import torch  # noqa: PLC0415 - seconds to import, and only an export needs it
+    import torch
 
     transformer: Any = model[0].model
     # The fused form of attention is recognised in the plain products of this one only.
@@ -80,18 +79,24 @@ def trace(model: SentenceTransformer) -> onnx.ModelProto:
                 # The sum points where the mean points; only the direction is kept.
                 weights = attention_mask.unsqueeze(1).to(states.dtype)
                 pooled = torch.matmul(weights, states).squeeze(1)
-            return pooled / pooled.norm(dim=1, keepdim=True)
+            unit: torch.Tensor = pooled / pooled.norm(dim=1, keepdim=True)
+            return unit
 
     ids = torch.tensor([[101, 2129, 2214, 2024, 2017, 102], [101, 2054, 2003, 102, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
-    buffer = io.BytesIO()
     batch, tokens = "batch", "tokens"
-    with torch.no_grad(), warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
+        # The exporter warns of itself (another one is meant to follow it) and of constants.
         warnings.simplefilter("ignore")
+        path = Path(folder) / "traced.onnx"
         torch.onnx.export(
             Sentence().eval().cpu().float(),
             (ids, mask),
-            buffer,
+            path,
             input_names=["input_ids", "attention_mask"],
             output_names=[OUTPUT],
             dynamic_axes={
@@ -102,7 +107,7 @@ def trace(model: SentenceTransformer) -> onnx.ModelProto:
             opset_version=OPSET,
             dynamo=False,
         )
-    return onnx.load_model_from_string(buffer.getvalue())
+        return onnx.load_model(path)
 
 
 def _fuse(traced: onnx.ModelProto, config: Any) -> onnx.ModelProto:
@@ -156,9 +161,14 @@ def _merge_projections(model: onnx.ModelProto) -> onnx.ModelProto:
         attention.input[:4] = [*parts, ""]
         return [
             make_node(
-                "MatMul", [projections[0].input[0], f"{name}.weight"], [f"{name}.product"], name=name
+                "MatMul",
+                [projections[0].input[0], f"{name}.weight"],
+                [f"{name}.product"],
+                name=name,
             ),
-            make_node("Add", [f"{name}.product", node.input[3]], [f"{name}.sum"], name=f"{name}/add"),
+            make_node(
+                "Add", [f"{name}.product", node.input[3]], [f"{name}.sum"], name=f"{name}/add"
+            ),
             make_node("Split", [f"{name}.sum"], parts, axis=-1, name=f"{name}/split"),
             attention,
         ]

@@ -55,7 +55,7 @@ class Base:
 
 
 def find_base(model: str) -> Base:
-    """Return the base model called `model`: a pinned name, a folder, or a sentence-transformers name.
+    """Return the base called `model`: a pinned name, a folder or a sentence-transformers name.
 
     Raises TrainingError where a pinned package is not installed or its weights are not the
     pinned ones, and where `model` looks like a folder and there is none.
@@ -63,7 +63,9 @@ def find_base(model: str) -> Base:
     pinned = PINNED.get(model)
     if pinned is not None:
         folder = _package_folder(pinned)
-        return Base(model, str(folder), _check(folder, pinned), pinned.licence, pinned.origin)
+        return Base(
+            model, str(folder), check_weights(folder, pinned), pinned.licence, pinned.origin
+        )
     folder = Path(model)
     if folder.is_dir():
         weights = folder / WEIGHTS
@@ -80,18 +82,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _package_folder(pinned: Pinned) -> Path:
-    # Found, not imported: the package's own module would pull in sentence-transformers.
-    spec = importlib.util.find_spec(pinned.package)
-    if spec is None or spec.origin is None:
-        raise TrainingError(
-            f"the weights package {pinned.distribution} is not installed; "
-            "install the training extra"
-        )
-    return Path(spec.origin).parent / pinned.folder
+def check_weights(folder: Path, pinned: Pinned) -> str:
+    """Return the SHA-256 (hex) of the weights in `folder`.
 
-
-def _check(folder: Path, pinned: Pinned) -> str:
+    Raises TrainingError where they are missing or not the pinned ones.
+    """
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise TrainingError(f"{weights}: missing; reinstall {pinned.distribution}")
@@ -102,3 +97,14 @@ def _check(folder: Path, pinned: Pinned) -> str:
             f"reinstall {pinned.distribution}"
         )
     return found
+
+
+def _package_folder(pinned: Pinned) -> Path:
+    # Found, not imported: the package's own module would pull in sentence-transformers.
+    spec = importlib.util.find_spec(pinned.package)
+    if spec is None or spec.origin is None:
+        raise TrainingError(
+            f"the weights package {pinned.distribution} is not installed; "
+            "install the training extra"
+        )
+    return Path(spec.origin).parent / pinned.folder

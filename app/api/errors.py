@@ -76,7 +76,8 @@ def _openai_error(
     parameter = next((str(field["loc"][1]) for field in fields if len(field["loc"]) > 1), None)
     message = "; ".join(field["msg"] for field in fields) or detail
     of = "server_error" if status >= 500 else "invalid_request_error"
-    content = {"error": {"message": message, "type": of, "param": parameter, "code": kind}}
+    code = kind.replace("-", "_")
+    content = {"error": {"message": message, "type": of, "param": parameter, "code": code}}
     return JSONResponse(content, 400 if status == 422 else status, dict(headers or {}))
 
 
@@ -113,14 +114,30 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fields = [
         # Never the input itself: it may be long, secret, or not even valid Unicode.
-        {"loc": list(field["loc"]), "msg": str(field["msg"])}
+        {"loc": list(field["loc"]), "msg": _words(field)}
         for field in error.errors()
     ]
-    detail = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in fields[:3])
+    if any(field["loc"] == ["body"] for field in fields) and not _says_json(request):
+        detail = "send the body with the header `Content-Type: application/json`"
+        return problem(request.url.path, 415, "not-json", "Unsupported media type", detail)
+    shown = [f"{'.'.join(map(str, field['loc']))}: {field['msg']}" for field in fields[:3]]
+    detail = "; ".join(shown)
     if len(fields) > 3:
         detail += f"; and {len(fields) - 3} more"
     kind, title = "invalid-request", "Invalid request"
     return problem(request.url.path, 422, kind, title, detail, errors=fields)
+
+
+def _words(field: Mapping[str, Any]) -> str:
+    message = str(field["msg"]).removeprefix("Value error, ")
+    if field["type"] == "json_invalid":
+        return f"{message} at character {field['loc'][-1]}: {field['ctx']['error']}"
+    return message
+
+
+def _says_json(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:

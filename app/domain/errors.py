@@ -123,8 +123,9 @@ class DuplicatesRejected(RequestError):
     """
 
     def __init__(self, duplicates: Sequence[tuple[int, Match]]) -> None:
-        count = len(duplicates)
-        super().__init__(f"{count} anchor{'s' * (count != 1)} of the request duplicate others")
+        super().__init__(
+            f"duplicates among the anchors of the request: {len(duplicates)}; nothing was stored"
+        )
         self.duplicates = tuple(duplicates)
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from app.encoders.artifact import Artifact
 
-# Tokens of one call of the graph: where larger batches stop paying for the memory they take.
-_TOKENS_A_CALL = 1024
+# Tokens of one call of the graph: enough to share its overhead, few enough to stay in the cache.
+_TOKENS_A_CALL = 512
 
 
 class OnnxEncoder:

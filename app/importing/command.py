@@ -76,14 +76,17 @@ def run_import(
             f"{options.file}: in which format? "
             "Its name ends in none of .csv .tsv .jsonl (or these with .gz); say it with --format"
         )
+    for name, path in (("--errors", options.errors), ("--state", options.state)):
+        if path is not None and path.resolve() == Path(options.file).resolve():
+            raise UnusableFile(f"{name}: {path} is the file to import")
     if options.strict and options.file != STANDARD_INPUT:
         _check(options, file_format)
     stop = threading.Event()
     with _open(options.file) as source:
         rows = RowReader(source.name, read_records(source, file_format), options.columns)
         with connect(_FIRST_TRIES, stop) as client:
-            _ensure_collection(client, options.collection, create=options.create)
             state_file, state = _state(options, client.address, file_format, environment, console)
+            _ensure_collection(client, options.collection, create=options.create)
         remaining = rows.after(state.line)
         first = next(remaining, None)  # past all that is done already, which rates leave out
         with (
@@ -188,8 +191,10 @@ def _place(state: ImportState, state_file: StateFile) -> str:
 
 def _summary(run: ImportRun, progress: ImportProgress) -> str:
     tally = run.state.tally
+    last = "" if progress.rows == tally.read else f", the last {progress.rows:,}"
     said = (
-        f"{tally.read:,} rows read in {progress.seconds:.1f} s ({progress.rate:,.0f} rows/s): "
+        f"{tally.read:,} rows read{last} in {progress.seconds:.1f} s "
+        f"({progress.rate:,.0f} rows/s): "
         f"{tally.created:,} created, {tally.updated:,} updated, {tally.unchanged:,} unchanged, "
         f"{tally.skipped:,} skipped as duplicates, {tally.bad:,} bad, {tally.truncated:,} truncated"
     )

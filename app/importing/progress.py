@@ -78,9 +78,14 @@ class ImportProgress:
         return self._clock() - self._started
 
     @property
+    def rows(self) -> int:
+        """Return how many rows this run has read."""
+        return self._read - self._first_read
+
+    @property
     def rate(self) -> float:
         """Return the rows a second of this run."""
-        return (self._read - self._first_read) / max(self.seconds, 1e-3)
+        return self.rows / max(self.seconds, 1e-3)
 
     def bad(self, line: BadLine) -> None:
         """Show a bad line, one of the first few."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -82,8 +83,11 @@ class StateFile:
 
     def delete(self) -> None:
         """Forget the import: it has ended."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        if self.path is None:
+            return
+        self.path.unlink(missing_ok=True)
+        for left_by_a_kill in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.tmp"):
+            left_by_a_kill.unlink(missing_ok=True)
 
 
 def state_folder(environment: Mapping[str, str]) -> Path:

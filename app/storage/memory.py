@@ -224,7 +224,7 @@ class MemoryAnchorStore(_Reads):
     def reopened(self, encoder: str) -> MemoryAnchorStore:
         """Return what another start with `encoder` would find."""
         store = MemoryAnchorStore(encoder)
-        store._identity, store._state = self._identity, self._state.fork()  # noqa: SLF001 - its own class
+        store._identity, store._state = self._identity, self._state.fork()
         return store
 
     @contextmanager

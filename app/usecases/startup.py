@@ -56,6 +56,8 @@ def bring_index_up(store: AnchorStore, index: VectorIndex, report: Callable[[str
         report(f"loading the index of collection {collection.name!r}")
         key, expected = collection.key, store.count(collection.key)[0]
         saved = index.restore(key)
+        if saved is None and not expected:
+            continue
         tail = None if saved is None or saved > store.last_seq() else store.changes(key, saved)
         if tail is not None:
             index.apply(key, tail)

@@ -224,7 +224,7 @@ def test_collections_are_put_listed_and_deleted() -> None:
 
 def test_pairs_are_compared_in_order() -> None:
     """Each pair becomes left and right."""
-    result = {"similarity": 0.5, "probability": 0.25, "verdict": "distinct"}
+    result = {"similarity": 0.5, "probability": 0.25, "verdict": "distinct", "truncated": False}
     service = Recorder(answering(ok({"results": [result]})))
     assert service.client.compare([("a", "b")]) == [result]
     assert service.body == {"pairs": [{"left": "a", "right": "b"}]}

@@ -40,6 +40,7 @@ class StandIn:
         self._lock = threading.Lock()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request."""
         self.calls.append(f"{request.method} {request.url.path}")
         name, _, rest = request.url.path.removeprefix("/v1/collections/").partition("/")
         if request.method == "PUT":
@@ -316,6 +317,7 @@ def test_an_import_goes_on_after_the_last_acknowledged_row(shell: Shell) -> None
     assert shell.service.bodies[sent]["anchors"] == [{"text": "text 4"}, {"text": "text 5"}]
     assert shell.service.texts() == [f"text {i}" for i in range(10)]
     assert (figures(resumed)["rows read"], figures(resumed)["created"]) == (10, 10)
+    assert resumed.stdout.startswith("10 rows read, the last 6 in ")
     assert shell.states() == []
 
 
@@ -439,7 +441,11 @@ def test_a_busy_service_is_waited_for(shell: Shell) -> None:
 
 def test_standard_input_is_read_in_the_format_said(shell: Shell) -> None:
     """It has no name to tell the format by, and cannot be resumed."""
-    result = shell.run("-", "--format", "tsv", stdin='text\tlabel\n"a\tx\n')
+    errors = shell.folder / "errors.tsv"
+    errors.touch()
+    result = shell.run(
+        "-", "--format", "tsv", "--errors", str(errors), stdin='text\tlabel\n"a\tx\n'
+    )
     assert result.exit_code == 0, result.stderr
     assert shell.service.collections["faq"] == {"generated-0": {"text": '"a', "label": "x"}}
     assert shell.run("-", stdin="text\na\n").exit_code == 2
@@ -499,6 +505,18 @@ def test_a_damaged_gzip_file_ends_with_what_is_stored_by_then(shell: Shell) -> N
     stored = int(said[2].replace(",", ""))
     assert int(said[1]) - 100 <= stored <= int(said[1])
     assert len(shell.service.texts()) == stored - 1
+
+
+@pytest.mark.parametrize("option", ["--errors", "--state"])
+def test_the_file_to_import_is_never_written_to(shell: Shell, option: str) -> None:
+    """A slip in the options is refused before the file is lost."""
+    file = shell.write("a.csv", "text\nx\n")
+    result = shell.run(file, option, str(file))
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"deja: {option}: {file} is the file to import\n",
+    )
+    assert file.read_text() == "text\nx\n"
 
 
 def test_an_empty_table_is_imported_as_nothing(shell: Shell) -> None:

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from app.encoders.artifact import FILES, find_artifact, load_artifact, write_artifact
+from tests.e2e.conftest import Process, Start
+
+ANCHORS = "/v1/collections/default/anchors"
+
+
+def stored(process: Process) -> dict[str, str]:
+    """Return all anchors, text by id."""
+    lines = process.http.get(f"{ANCHORS}:export").text.splitlines()
+    return {anchor["id"]: anchor["text"] for anchor in map(json.loads, lines)}
+
+
+@pytest.mark.parametrize("seconds", [0.4, 0.9, 1.7])
+def test_a_kill_loses_nothing_acknowledged_and_leaves_nothing_half_done(
+    start: Start, seconds: float
+) -> None:
+    """Requests of five anchors from eight clients; each is there whole, or not at all.
+
+    Every acknowledged one is there, and every anchor is found by a lookup after the restart.
+    """
+    process = start().ready()
+    acknowledged: set[int] = set()
+    sent: set[int] = set()
+    numbers = iter(range(10**6))
+    guard = threading.Lock()
+    stop = threading.Event()
+
+    def client() -> None:
+        with httpx.Client(base_url=process.url, timeout=30) as http:
+            while not stop.is_set():
+                with guard:
+                    number = next(numbers)
+                    sent.add(number)
+                anchors = [
+                    {"id": f"{number}-{part}", "text": f"Question {number} part {part}?"}
+                    for part in range(5)
+                ]
+                try:
+                    response = http.post(ANCHORS, json={"anchors": anchors})
+                except httpx.TransportError:
+                    return
+                assert response.status_code == 201, response.text
+                acknowledged.add(number)
+
+    with ThreadPoolExecutor(8) as threads:
+        clients = [threads.submit(client) for _ in range(8)]
+        time.sleep(seconds)
+        process.kill()
+        stop.set()
+        for done in clients:
+            done.result()
+    assert acknowledged
+    again = start().ready()
+    found = stored(again)
+    requests: dict[int, set[str]] = {}
+    for anchor_id in found:
+        number, part = anchor_id.split("-")
+        requests.setdefault(int(number), set()).add(part)
+    assert acknowledged <= set(requests) <= sent
+    assert all(parts == {"0", "1", "2", "3", "4"} for parts in requests.values())
+    for anchor_id in [*list(found)[:20], *list(found)[-20:]]:
+        body = {"question": found[anchor_id], "limit": 1}
+        (match,) = again.http.post("/v1/collections/default/duplicates", json=body).json()[
+            "matches"
+        ]
+        assert (match["id"], match["probability"]) == (anchor_id, 1.0)
+
+
+def test_a_clean_stop_answers_what_it_accepted_and_exits_0(start: Start) -> None:
+    """A request under way when the stop is asked for is finished, and is there afterwards."""
+    process = start().ready()
+    anchors = [{"id": f"a{i}", "text": f"Question {i} {'word ' * 60}"} for i in range(300)]
+    with ThreadPoolExecutor(1) as threads:
+        request = threads.submit(process.http.post, ANCHORS, json={"anchors": anchors})
+        time.sleep(0.3)
+        assert not request.done()
+        status = process.stop()
+        assert request.result().status_code == 201
+    assert status == 0
+    assert len(stored(start().ready())) == 300
+
+
+def test_another_encoder_means_new_vectors_before_ready(start: Start, tmp_path: Path) -> None:
+    """Stored vectors are replaced, the log says so, and the new encoder's name is in answers."""
+    first = start().ready()
+    first.http.post(ANCHORS, json={"anchors": [{"id": "a", "text": "Who are you?"}]})
+    assert first.stop() == 0
+    data = tmp_path / "data"
+    with sqlite3.connect(data / "deja.db") as database:
+        zeros = np.zeros(384, np.float16).tobytes()
+        database.execute("UPDATE vectors SET vector = ?", (zeros,))
+    database.close()
+    renamed = renamed_artifact(tmp_path / "artifacts" / "renamed")
+    second = start(DEJA_ENCODER=str(renamed)).ready()
+    body = {"question": "Who are you, please?"}
+    answer = second.http.post("/v1/collections/default/duplicates", json=body).json()
+    assert answer["encoder"] == "renamed"
+    assert answer["matches"][0]["similarity"] > 0.7
+    assert "re-embedding 1 anchors" in second.log
+
+
+def renamed_artifact(folder: Path) -> Path:
+    """Return a copy of the shipped artifact under another name: another encoder, to all appearance."""
+    shipped = load_artifact(find_artifact("all-minilm-l6-v2"))
+    manifest = shipped.manifest.model_copy(update={"name": folder.name})
+    contents = {name: (shipped.path / name).read_bytes() for name in FILES}
+    return write_artifact(folder, manifest, contents).path
+
+
+def test_a_power_cut_in_the_middle_of_re_embedding_is_taken_up_again(
+    start: Start, tmp_path: Path
+) -> None:
+    """Killed half-way, the next start does the rest and then answers."""
+    first = start().ready()
+    anchors = [{"id": f"a{i}", "text": f"Question {i} {'word ' * 40}"} for i in range(900)]
+    assert first.http.post(ANCHORS, json={"anchors": anchors}).status_code == 201
+    first.stop()
+    renamed = renamed_artifact(tmp_path / "artifacts" / "renamed")
+    second = start(DEJA_ENCODER=str(renamed))
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and stale(tmp_path / "data" / "deja.db") in (0, 900):
+        time.sleep(0.02)
+    not_ready = second.http.get("/readyz")
+    second.kill()
+    assert not_ready.status_code == 503
+    assert "of 900 anchors" in not_ready.json()["detail"]
+    left = stale(tmp_path / "data" / "deja.db")
+    assert 0 < left < 900
+    third = start(DEJA_ENCODER=str(renamed)).ready()
+    assert f"re-embedding {left} anchors" in third.log
+    body = {"question": anchors[899]["text"], "limit": 1}
+    answer = third.http.post("/v1/collections/default/duplicates", json=body).json()
+    assert answer["matches"][0]["id"] == "a899"
+
+
+def stale(path: Path) -> int:
+    """Return how many stored vectors are of the encoder that was there first."""
+    with sqlite3.connect(path) as database:
+        counted = database.execute("SELECT count(*) FROM vectors WHERE encoder = 1").fetchone()
+    database.close()
+    return int(counted[0])

@@ -1,0 +1,132 @@
+"""A fresh export from the pinned weights, against sentence-transformers and what is committed."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from app.encoders.artifact import MODEL, SHIPPED, Artifact, load_artifact
+from app.encoders.onnx import OnnxEncoder
+from training.data import read_pairs
+from training.errors import TrainingError
+from training.evaluate import average_precision
+from training.export import Exported, export_artifact, export_model, load_model, main
+from training.sample_texts import SAMPLE_TEXTS
+from training.vectors import encode_call, encode_rows, open_session, pair_similarities
+from training.weights import find_base
+
+COMMITTED = SHIPPED / "all-minilm-l6-v2"
+PAIRS = Path(__file__).parents[3] / "shared" / "data" / "qqp" / "dev.tsv.gz"
+
+
+@pytest.fixture(scope="module")
+def exported() -> Exported:
+    return export_model()
+
+
+@pytest.fixture(scope="module")
+def original() -> SentenceTransformer:
+    return load_model(find_base("all-MiniLM-L6-v2"))
+
+
+@pytest.fixture(scope="module")
+def rebuilt(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    folder = tmp_path_factory.mktemp("artifacts") / "all-minilm-l6-v2"
+    shutil.copytree(COMMITTED, folder)
+    return export_artifact(exported, folder)
+
+
+def test_a_fresh_export_has_the_committed_vectors(rebuilt: Artifact) -> None:
+    """From the pinned weights comes the encoder that is shipped: equal vectors, to 1e-3."""
+    fresh, shipped = OnnxEncoder(rebuilt), OnnxEncoder(load_artifact(COMMITTED))
+    np.testing.assert_allclose(
+        fresh.encode(SAMPLE_TEXTS).vectors, shipped.encode(SAMPLE_TEXTS).vectors, atol=1e-3
+    )
+
+
+def test_a_rebuild_without_pairs_keeps_calibration_and_figures(rebuilt: Artifact) -> None:
+    """As the vectors are the same, what was measured on them still holds."""
+    shipped = load_artifact(COMMITTED)
+    assert rebuilt.calibration == shipped.calibration
+    assert rebuilt.manifest.metrics == shipped.manifest.metrics
+    assert rebuilt.manifest.made["calibrated_on"] == shipped.manifest.made["calibrated_on"]
+
+
+def test_a_rebuild_with_other_vectors_keeps_no_calibration(
+    exported: Exported, tmp_path: Path
+) -> None:
+    """An fp32 export does not take over what was fitted on the int8 vectors."""
+    folder = tmp_path / "all-minilm-l6-v2"
+    shutil.copytree(COMMITTED, folder)
+    with pytest.raises(
+        TrainingError, match=r"its calibration cannot be kept, .* give --pairs FILE"
+    ):
+        export_artifact(exported, folder, precision="fp32")
+
+
+def test_the_fp32_graph_is_the_original_model(
+    exported: Exported, original: SentenceTransformer
+) -> None:
+    """Every sample text's vector has a cosine of at least 0.99999 with sentence-transformers'."""
+    expected = original.encode(list(SAMPLE_TEXTS), normalize_embeddings=True)
+    session = open_session(exported.fp32)
+    found = encode_rows(session, exported.rows(SAMPLE_TEXTS), together=True)
+    assert np.einsum("ij,ij->i", found, expected).min() > 0.99999
+
+
+def test_the_int8_graph_stays_close(exported: Exported) -> None:
+    """Its vectors have a cosine of at least 0.98 with the fp32 ones, and 0.995 on average."""
+    rows = exported.rows(SAMPLE_TEXTS)
+    fp32 = encode_rows(open_session(exported.fp32), rows, together=True)
+    int8 = encode_rows(open_session(exported.int8), rows, together=True)
+    cosine = np.einsum("ij,ij->i", fp32, int8)
+    assert cosine.min() > 0.98
+    assert cosine.mean() > 0.995
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_padding_and_batch_mates_change_nothing(exported: Exported, precision: str) -> None:
+    """All sample texts in one padded call get the vectors they get alone, to 1e-5."""
+    session = open_session(exported.graph(precision))
+    rows = exported.rows(SAMPLE_TEXTS)
+    alone = encode_rows(session, rows, together=False)
+    np.testing.assert_allclose(encode_call(session, rows), alone, atol=1e-5)
+
+
+def test_the_int8_graph_is_small(exported: Exported) -> None:
+    """At most 25 MB, so that it can be committed."""
+    assert exported.int8.ByteSize() < 25_000_000
+
+
+def test_exporting_twice_gives_the_same_bytes(exported: Exported) -> None:
+    """Same weights, same libraries, same machine: the same graph, bit by bit."""
+    again = export_model()
+    assert again.int8.SerializeToString(deterministic=True) == exported.int8.SerializeToString(
+        deterministic=True
+    )
+
+
+def test_no_calibration_and_no_pairs_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exporting to a new place without pairs says what is missing."""
+    assert main(["--output", str(tmp_path / "new")]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: no calibration to keep (")
+    assert message.endswith("give --pairs FILE\n")
+
+
+@pytest.mark.skipif(not PAIRS.is_file(), reason=f"needs {PAIRS}, which is not part of the project")
+def test_the_shipped_figures_are_those_measured() -> None:
+    """Average precision on the pairs of its calibration is what its manifest says, to 0.0005."""
+    artifact = load_artifact(COMMITTED)
+    pairs = read_pairs(PAIRS)
+    assert artifact.manifest.made["calibrated_on"]["sha256"] == pairs.fingerprint
+    vectors = OnnxEncoder(artifact).encode(pairs.texts).vectors
+    measured = average_precision(pair_similarities(vectors, pairs), pairs.labels)
+    claimed = artifact.manifest.metrics["average_precision"]
+    assert measured == pytest.approx(claimed["int8"], abs=5e-4)
+    assert claimed["fp32"] - claimed["int8"] <= 0.005
+    assert (artifact.path / MODEL).stat().st_size < 25_000_000
