@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import socket
 import sys
 
@@ -56,6 +57,10 @@ def _run(settings: Settings, runtime: Runtime, listener: socket.socket) -> int:
         server.should_exit = True
 
     runtime.on_failure = stop
+    # When it has stopped in good order, uvicorn raises the signal once more for whoever was there
+    # before it; the default would turn an exit status of 0 into "killed by signal 15".
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     _greet(settings, runtime, listener)
     server.run(sockets=[listener])
     return 1 if failure or not server.started else 0

@@ -71,12 +71,18 @@ def observe(model: onnx.ModelProto, rows: Sequence[Sequence[int]]) -> dict[str, 
 
 
 def quantise_static(
-    model: onnx.ModelProto, ranges: dict[str, Range], *, smoothing: float | None = 0.7
+    model: onnx.ModelProto,
+    ranges: dict[str, Range],
+    *,
+    smoothing: float | None = 0.7,
+    weight_limit: int = 127,
 ) -> onnx.ModelProto:
     """Return the int8 form whose activation scales are constants, set from observed ranges.
 
     smoothing: 0..1, how much of the spread between channels moves from the activations into the
     weights (SmoothQuant, Xiao et al. 2023, equation 4); None for none of it.
+    weight_limit: the largest int8 weight. CPUs with AVX2 or AVX-512 but no VNNI add two products
+    of an activation (up to 255) and a weight in 16 bits, which 127 overflows and 64 does not.
     """
     editor = GraphEditor(model)
 
@@ -98,7 +104,7 @@ def quantise_static(
         editor.add_constant(f"{name}.scale", scale)
         editor.add_constant(f"{name}.zero", zero)
         editor.add_constant(f"{name}.bias", linear.bias)
-        quantised, scales = _add_weight(editor, name, weight * factor[:, None])
+        quantised, scales = _add_weight(editor, name, weight * factor[:, None], limit=weight_limit)
         inputs = [source, f"{name}.scale", f"{name}.zero"]
         nodes.append(make_node("QuantizeLinear", inputs, [f"{name}.input"]))
         inputs = [f"{name}.input", quantised, inputs[1], scales, inputs[2], "", f"{name}.bias"]
@@ -213,9 +219,11 @@ def _replace_linears(
     return editor.finish()
 
 
-def _add_weight(editor: GraphEditor, name: str, weight: NDArray[np.float64]) -> tuple[str, str]:
-    """Add a (k, n) weight as int8 with (n,) scales; return the names of both."""
-    scales = np.maximum(np.abs(weight).max(axis=0), _SMALLEST) / 127
+def _add_weight(
+    editor: GraphEditor, name: str, weight: NDArray[np.float64], *, limit: int = 127
+) -> tuple[str, str]:
+    """Add a (k, n) weight as int8, at most `limit`, with (n,) scales; return the names of both."""
+    scales = np.maximum(np.abs(weight).max(axis=0), _SMALLEST) / limit
     quantised = np.rint(weight / scales).astype(np.int8)
     return (
         editor.add_constant(f"{name}.weight", quantised),

@@ -14,7 +14,7 @@ from app.index.view import FaissView
 
 logger = logging.getLogger("deja.index")
 
-_SHARE = 8  # a merge is due when one row in so many lies in the tail or is dead
+_SHARE = 8  # a merge is due when one row in so many came or went since the last one
 _CATCH_UP = 256  # changes applied again while the writer waits: about a millisecond
 
 
@@ -45,7 +45,7 @@ class MergeRule:
     """When a merge is worth its time.
 
     exact_below: from so many vectors on a flat segment becomes a graph.
-    least, most: the bounds of the number of loose rows (in the tail or dead) that are too many.
+    least, most: the bounds of the number of loose rows that are too many.
     """
 
     exact_below: int
@@ -53,10 +53,10 @@ class MergeRule:
     most: int
 
     def due(self, view: FaissView) -> bool:
-        """Return whether a view should be merged."""
-        if view.segment.kind == "flat" and len(view) >= self.exact_below:
+        """Return whether a view should be merged; it never should right after a merge."""
+        if view.worn or (view.segment.kind == "flat" and len(view) >= self.exact_below):
             return True
-        return view.loose >= min(max(len(view) // _SHARE, self.least), self.most)
+        return view.loose >= max(1, min(max(len(view) // _SHARE, self.least), self.most))
 
 
 class Background:

@@ -50,8 +50,8 @@ class FaissIndex:
 
         folder: where segments are saved. encoder: its fingerprint. store: the database's identity.
         exact_below: with fewer vectors a search is exhaustive; from here on a graph is built.
-        merge_least, merge_most: an eighth of the rows in the tail or dead is due for a merge, but
-        never fewer, and always as many, as these.
+        merge_least, merge_most: a merge is due when an eighth of the rows came or went since the
+        last one, but never for fewer, and always for as many, as these.
         retry_after: seconds until something that failed in the background is tried again.
         pace: called between two steps of background work, at most about a second apart; it may
         wait, to leave the processor to others.

@@ -1,6 +1,7 @@
 """Segments on disk: each in a folder of its own, whole or not there at all.
 
-    FOLDER/<collection>/<seq>-<number>/  index.faiss  seqs.npy  alive.npy  manifest.json
+    FOLDER/<collection>/<seq>-<number>/  index.faiss  seqs.npy  manifest.json
+                                         nodes.npy (rows share vectors)  alive.npy (some are dead)
 
 A folder is written under a name that no reader looks at, every file synchronised, the manifest
 last, and then renamed. A reader checks the manifest and the SHA-256 of every file before FAISS
@@ -25,6 +26,7 @@ import faiss
 import numpy as np
 
 from app.index.segment import Pace, Segment
+from app.index.twins import Twins
 from app.index.view import FaissView
 
 logger = logging.getLogger("deja.index")
@@ -131,13 +133,16 @@ class Shelf:
         with _Sealed(folder / "index.faiss", pace) as index:
             faiss.write_index(segment.index, faiss.PyCallbackIOWriter(index.write, _PIECE))
         files = [index]
-        with _Sealed(folder / "seqs.npy", pace) as seqs:
-            np.save(seqs, segment.seqs)
-        files.append(seqs)
-        if view.alive is not None:
-            with _Sealed(folder / "alive.npy", pace) as alive:
-                np.save(alive, view.alive)
-            files.append(alive)
+        arrays = {
+            "seqs.npy": segment.seqs,
+            "nodes.npy": None if segment.twins is None else segment.twins.node_of,
+            "alive.npy": view.alive.rows,
+        }
+        for name, array in arrays.items():
+            if array is not None:
+                with _Sealed(folder / name, pace) as file:
+                    np.save(file, array)
+                files.append(file)
         manifest = {
             "format": FORMAT,
             "store": self._origin.store,
@@ -170,11 +175,14 @@ class Shelf:
                 raise Unusable(path, f"its {key} is {manifest[key]!r}, not {mine!r}")
         for name, seal in manifest["files"].items():
             _check(folder / name, seal)
-        seqs = np.load(folder / "seqs.npy")
-        alive = np.load(folder / "alive.npy") if "alive.npy" in manifest["files"] else None
+        arrays = {name: np.load(folder / name) for name in manifest["files"] if ".npy" in name}
+        nodes, alive = arrays.get("nodes.npy"), arrays.get("alive.npy")
         index = faiss.read_index(str(folder / "index.faiss"))
-        segment = Segment(manifest["kind"], index, seqs)
-        if segment.dimension != origin.dimension or not index.ntotal == len(seqs):
+        twins = None if nodes is None else Twins(nodes)
+        segment = Segment(manifest["kind"], index, arrays["seqs.npy"], twins)
+        if segment.dimension != origin.dimension or (
+            twins is None and segment.nodes != len(segment)
+        ):
             raise Unusable(path, "its files do not belong together")
         return FaissView.over(segment, alive, manifest["seq"], exact_below)
 

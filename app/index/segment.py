@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.index.kernels import float16_index, single_thread
+from app.index.twins import Finder, Twins
 
 Kind = Literal["flat", "hnsw"]
 Batches = Iterable[tuple[NDArray[np.int64], NDArray[np.float16]]]
 # Called between two steps of long work; it may wait, or raise to abandon the work.
 Pace = Callable[[], None]
 
-LINKS = 32  # neighbours a row keeps in the graph, twice as many on the lowest level (FAISS's M)
+LINKS = 24  # neighbours a row keeps in the graph, twice as many on the lowest level (FAISS's M)
 BUILD_EFFORT = 200  # candidates kept while a row finds its neighbours (FAISS's efConstruction)
 _GRAPH_CHUNK = 256  # rows added between two calls of pace: about a quarter of a second
 _FLAT_CHUNK = 8192
@@ -27,16 +28,22 @@ class Segment:
     """Rows at positions 0..n-1, with the seq of each.
 
     `flat` is searched exhaustively, `hnsw` through a graph of neighbours. Both hold float16
-    vectors, and both can be searched exhaustively.
+    vectors, and both can be searched exhaustively. What is searched are nodes: in a graph, rows
+    with the same vector share one; otherwise a row is a node.
+
+    twins: which rows share a node, None where a row's position is its node.
     """
 
-    __slots__ = ("_storage", "index", "kind", "seqs")
+    __slots__ = ("_storage", "index", "kind", "seqs", "twins")
 
-    def __init__(self, kind: Kind, index: Any, seqs: NDArray[np.int64]) -> None:
+    def __init__(
+        self, kind: Kind, index: Any, seqs: NDArray[np.int64], twins: Twins | None = None
+    ) -> None:
         """Take an index that no one will add to. seqs: (n,) ascending."""
         self.kind = kind
         self.index = index
         self.seqs = seqs
+        self.twins = twins
         self._storage = faiss.downcast_index(index.storage) if kind == "hnsw" else index
 
     def __len__(self) -> int:
@@ -49,18 +56,19 @@ class Segment:
         return int(self.index.d)
 
     @property
+    def nodes(self) -> int:
+        """Return how many nodes it has."""
+        return int(self.index.ntotal)
+
+    @property
     def vectors(self) -> NDArray[np.float16]:
-        """Return the vectors where FAISS keeps them, (n, dim) float16; not to be written to."""
-        size = self._storage.codes.size()
-        if not size:
-            return np.empty((0, self.dimension), np.float16)
-        codes = faiss.rev_swig_ptr(self._storage.codes.data(), size)
-        vectors: NDArray[np.float16] = codes.view(np.float16).reshape(-1, self.dimension)
-        return vectors
+        """Return the nodes' vectors where FAISS keeps them, (nodes, dim); not to be written to."""
+        return _vectors(self._storage)
 
     def rows(self, positions: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the vectors at `positions`, (n, dim) float16."""
-        return np.take(self.vectors, positions, axis=0)
+        nodes = positions if self.twins is None else self.twins.node_of[positions]
+        return np.take(self.vectors, nodes, axis=0)
 
     def positions(self, seqs: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the position of each of `seqs`, -1 for one that is not here."""
@@ -72,10 +80,10 @@ class Segment:
     def search(
         self, vector: NDArray[np.float32], k: int, alive: NDArray[np.uint8] | None, *, exact: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the positions and estimated similarities of the nearest rows, best first.
+        """Return the nearest nodes and their estimated similarities, best first.
 
         k: how many; fewer come only where fewer are alive (or, through the graph, reachable).
-        alive: a bit for each row, lowest first; None where all are.
+        alive: a bit for each node, lowest first; None where all are.
         exact: search exhaustively whatever the kind.
         """
         single_thread()
@@ -85,20 +93,20 @@ class Segment:
         if self.kind == "flat" or exact:
             index, parameters = self._storage, faiss.SearchParameters(**options)
         else:
-            options["efSearch"] = effort(len(self), k)
+            options["efSearch"] = effort(self.nodes, k)
             index, parameters = self.index, faiss.SearchParametersHNSW(**options)
-        values, positions = index.search(vector[np.newaxis], k, params=parameters)
-        found = positions[0] >= 0
-        return positions[0][found], values[0][found]
+        values, nodes = index.search(vector[np.newaxis], k, params=parameters)
+        found = nodes[0] >= 0
+        return nodes[0][found], values[0][found]
 
 
-def effort(rows: int, k: int) -> int:
+def effort(nodes: int, k: int) -> int:
     """Return how many candidates a graph search keeps (efSearch).
 
     Fitted so that recall@10 stays at 0.99 or above, also with a fifth of the rows dead: what it
     takes grows with the answer's length, and slowly with the graph.
     """
-    return 96 + int(24 * math.log2(max(rows / 20_000, 1))) + 2 * k
+    return 96 + int(24 * math.log2(max(nodes / 20_000, 1))) + 2 * k
 
 
 def flat_segment(dimension: int, batches: Batches, pace: Pace) -> Segment:
@@ -120,22 +128,41 @@ def hnsw_segment(dimension: int, batches: Batches, pace: Pace) -> Segment:
         dimension, faiss.ScalarQuantizer.QT_fp16, LINKS, faiss.METRIC_INNER_PRODUCT
     )
     index.hnsw.efConstruction = BUILD_EFFORT
-    return _grown(index, np.empty(0, np.int64), batches, pace)
+    return _grown(Segment("hnsw", index, np.empty(0, np.int64)), batches, pace)
 
 
 def extended_segment(segment: Segment, batches: Batches, pace: Pace) -> Segment:
     """Return a copy of an HNSW segment with more rows, all of later seqs."""
     single_thread()
-    return _grown(faiss.clone_index(segment.index), segment.seqs, batches, pace)
+    copy = Segment("hnsw", faiss.clone_index(segment.index), segment.seqs, segment.twins)
+    return _grown(copy, batches, pace)
 
 
-def _grown(index: Any, seqs: NDArray[np.int64], batches: Batches, pace: Pace) -> Segment:
-    parts = [seqs]
-    for part, vectors in _chunks(batches, _GRAPH_CHUNK):
+def _grown(segment: Segment, batches: Batches, pace: Pace) -> Segment:
+    index = segment.index
+    finder = Finder(segment.vectors)
+    seqs = [segment.seqs]
+    known = np.arange(segment.nodes) if segment.twins is None else segment.twins.node_of
+    node_of = [known]
+    for part, rows in _chunks(batches, _GRAPH_CHUNK):
         pace()
-        index.add(vectors.astype(np.float32))
-        parts.append(part)
-    return Segment("hnsw", index, np.concatenate(parts))
+        nodes, fresh = finder.assign(rows, segment.vectors)
+        if len(fresh):
+            index.add(rows[fresh].astype(np.float32))
+        seqs.append(part)
+        node_of.append(nodes)
+    nodes = np.concatenate(node_of)
+    twins = Twins(nodes) if len(nodes) > index.ntotal else None
+    return Segment("hnsw", index, np.concatenate(seqs), twins)
+
+
+def _vectors(storage: Any) -> NDArray[np.float16]:
+    size = storage.codes.size()
+    if not size:
+        return np.empty((0, storage.d), np.float16)
+    codes = faiss.rev_swig_ptr(storage.codes.data(), size)
+    vectors: NDArray[np.float16] = codes.view(np.float16).reshape(-1, storage.d)
+    return vectors
 
 
 def _chunks(batches: Batches, rows: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:

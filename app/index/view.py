@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from app.domain.anchors import Change
 from app.domain.ports import Hits
-from app.index.kernels import as_query, similarities
+from app.index.alive import Alive
+from app.index.kernels import CHUNK, as_query, similarities
 from app.index.segment import Pace, Segment, extended_segment, flat_segment, hnsw_segment
 from app.index.tail import Tail
 
 # How far two estimates of one similarity may lie apart; rows closer than this count as a tie
 # until their final similarities are known.
 _TIE = 1e-6
-_REBUILD_AT = 0.2  # share of a graph's rows whose death makes a new graph worth its time
+_REBUILD_AT = 0.2  # dead share of a graph's rows: searches cost as much more by then
 _GATHER_ROWS = 4096
 
 
@@ -25,15 +26,15 @@ _GATHER_ROWS = 4096
 class FaissView:
     """A `VectorView` over a segment and a tail; every seq of the tail is later.
 
-    alive: a bit for each row of the segment, lowest first; None where all are alive.
-    dead: how many rows of the segment are not alive.
+    alive: which rows of the segment are alive.
+    settled: how many dead ones the last merge left in it.
     seq: the last change applied.
     exact_below: with fewer vectors than this a search is exhaustive.
     """
 
     segment: Segment
-    alive: NDArray[np.uint8] | None
-    dead: int
+    alive: Alive
+    settled: int
     tail: Tail
     seq: int
     exact_below: int
@@ -43,24 +44,33 @@ class FaissView:
         cls, segment: Segment, alive: NDArray[np.uint8] | None, seq: int, exact_below: int
     ) -> FaissView:
         """Return the view of a segment alone, which holds every change up to `seq`."""
-        dead = 0
-        if alive is not None:
-            dead = len(segment) - int(np.bitwise_count(alive).sum())
-        return cls(segment, alive, dead, Tail.empty(segment.dimension), seq, exact_below)
+        rows = Alive.of(segment, alive)
+        tail = Tail.empty(segment.dimension)
+        return cls(segment, rows, rows.dead, tail, seq, exact_below)
 
     def __len__(self) -> int:
         """Return how many vectors it holds."""
         return len(self.segment) - self.dead + self.tail.live
 
     @property
+    def dead(self) -> int:
+        """Return how many rows of the segment are dead."""
+        return self.alive.dead
+
+    @property
     def loose(self) -> int:
-        """Return how many rows a merge would move or remove."""
-        return self.dead + len(self.tail)
+        """Return how many rows came or went since the last merge."""
+        return self.dead - self.settled + len(self.tail)
+
+    @property
+    def worn(self) -> bool:
+        """Return whether so many rows of a graph are dead that a new one is worth its time."""
+        return self.segment.kind == "hnsw" and self.dead >= _REBUILD_AT * len(self.segment)
 
     def search(self, vector: NDArray[np.float32], k: int) -> Hits:
         """Return the `k` most similar, fewer where it holds fewer. vector: (dim,) unit length."""
         query = as_query(vector)
-        old = self._nearest(query, min(k, len(self.segment) - self.dead))
+        old = self._nearest(query, k)
         new = self.tail.nearest(query, k, _TIE)
         seqs = np.concatenate([self.segment.seqs[old], self.tail.seqs[new]])
         rows = np.concatenate([self.segment.rows(old), self.tail.rows(new)])
@@ -74,10 +84,14 @@ class FaissView:
         """Return the cosine of each of `seqs`, exactly; NaN for one it does not hold."""
         found = np.full(len(seqs), np.nan, np.float32)
         query = as_query(vector)
-        old = self._alive_positions(seqs)
-        new = self.tail.positions(seqs)
-        found[old >= 0] = similarities(self.segment.rows(old[old >= 0]), query)
-        found[new >= 0] = similarities(self.tail.rows(new[new >= 0]), query)
+        for part, positions in (
+            (self.segment, self.alive.positions(seqs)),
+            (self.tail, self.tail.positions(seqs)),
+        ):
+            held = np.flatnonzero(positions >= 0)
+            for start in range(0, len(held), CHUNK):
+                places = held[start : start + CHUNK]
+                found[places] = similarities(part.rows(positions[places]), query)
         return found
 
     def apply(self, changes: Sequence[Change]) -> FaissView:
@@ -94,11 +108,9 @@ class FaissView:
         if added:
             seqs = np.array([seq for seq, _ in added], np.int64)
             tail = tail.extended(seqs, np.stack([vector for _, vector in added]))
-        alive, dead = self._without(removed)
         return replace(
             self,
-            alive=alive,
-            dead=dead,
+            alive=self.alive.without(removed),
             tail=tail.without(removed) if len(removed) else tail,
             seq=changes[-1].seq,
         )
@@ -110,15 +122,17 @@ class FaissView:
         tombstones: building one takes as long as a few hundred thousand searches.
         pace: called between two steps; it may raise to abandon the work.
         """
-        graph = self.segment.kind == "hnsw"
         if len(self) < self.exact_below:
             segment = flat_segment(self.segment.dimension, self.batches(), pace)
-        elif graph and self.dead < _REBUILD_AT * len(self.segment):
-            segment = extended_segment(self.segment, self.tail.batches(), pace)
+        elif self.segment.kind == "hnsw" and not self.worn:
+            segment = self.segment
+            if self.tail.live:
+                segment = extended_segment(segment, self.tail.batches(), pace)
             return replace(
                 self,
                 segment=segment,
-                alive=_lengthened(self.alive, len(self.segment), len(segment)),
+                alive=self.alive.extended(segment),
+                settled=self.dead,
                 tail=Tail.empty(segment.dimension),
             )
         else:
@@ -129,59 +143,27 @@ class FaissView:
         """Yield the live rows, in ascending seq."""
         for start in range(0, len(self.segment), _GATHER_ROWS):
             positions = np.arange(start, min(start + _GATHER_ROWS, len(self.segment)))
-            positions = positions[self._is_alive(positions)]
+            positions = positions[self.alive(positions)]
             yield self.segment.seqs[positions], self.segment.rows(positions)
         yield from self.tail.batches()
 
     def _nearest(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the positions of the segment's `k` nearest rows, and of more that tie."""
-        if k <= 0:
+        live = self.alive.live_nodes
+        wanted = min(k, live)
+        if wanted <= 0:
             return np.empty(0, np.int64)
         exact = self.segment.kind == "flat" or len(self) < self.exact_below
-        live = len(self.segment) - self.dead
         fetch = min(k + 8, live)
         while True:
-            found, values = self.segment.search(query, fetch, self.alive, exact=exact)
-            if not exact and len(found) < k:
+            nodes, values = self.segment.search(query, fetch, self.alive.nodes, exact=exact)
+            if not exact and len(nodes) < wanted:
                 # Parts of a graph that no path reaches: rare, and a full answer is owed.
                 exact = True
                 continue
-            if not exact or len(found) == live:
-                return found
-            if values[-1] < min(float(values[k - 1]), 1.0) - _TIE:
-                return found
+            if not exact or len(nodes) == live:
+                break
+            if values[-1] < min(float(values[wanted - 1]), 1.0) - _TIE:
+                break
             fetch = min(4 * fetch, live)
-
-    def _alive_positions(self, seqs: NDArray[np.int64]) -> NDArray[np.int64]:
-        positions = self.segment.positions(seqs)
-        held = positions >= 0
-        held[held] = self._is_alive(positions[held])
-        return np.where(held, positions, -1)
-
-    def _is_alive(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if self.alive is None:
-            return np.ones(len(positions), np.bool_)
-        alive: NDArray[np.bool_] = (self.alive[positions >> 3] >> (positions & 7)) & 1 == 1
-        return alive
-
-    def _without(self, seqs: NDArray[np.int64]) -> tuple[NDArray[np.uint8] | None, int]:
-        """Return the alive bits and the count of dead rows once these, too, are dead."""
-        positions = np.unique(self._alive_positions(seqs))
-        positions = positions[positions >= 0]
-        if not len(positions):
-            return self.alive, self.dead
-        alive = _all_alive(len(self.segment)) if self.alive is None else self.alive.copy()
-        np.bitwise_and.at(alive, positions >> 3, ~(np.uint8(1) << (positions & 7).astype(np.uint8)))
-        return alive, self.dead + len(positions)
-
-
-def _all_alive(rows: int) -> NDArray[np.uint8]:
-    return np.packbits(np.ones(rows, np.bool_), bitorder="little")
-
-
-def _lengthened(alive: NDArray[np.uint8] | None, old: int, new: int) -> NDArray[np.uint8] | None:
-    if alive is None:
-        return None
-    bits = np.ones(new, np.bool_)
-    bits[:old] = np.unpackbits(alive, count=old, bitorder="little")
-    return np.packbits(bits, bitorder="little")
+        return self.alive.rows_of(nodes, k)

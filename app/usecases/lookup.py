@@ -16,9 +16,7 @@ from app.domain.text import fingerprint
 from app.domain.verdicts import Verdict, strongest
 from app.usecases.matching import CANDIDATES, Judge, Question
 
-# A filter that admits no more anchors than this is answered by looking at each of them.
 NARROW = 10_000
-# A wider one is answered out of this many nearest anchors, then out of more.
 WIDENING = (256, 2_048, 8_192)
 
 # A version that the view holds and the database no longer does was replaced by a write that is
@@ -62,12 +60,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Finds likely duplicates among the anchors of a collection."""
+    """Finds likely duplicates among the anchors of a collection.
+
+    narrow: a filter that admits no more anchors is answered by looking at each of them.
+    widening: a wider one is answered out of so many nearest anchors, then out of more.
+    """
 
     encoder: Encoder
     rows: AnchorReader
     index: VectorIndex
     judge: Judge
+    narrow: int = NARROW
+    widening: tuple[int, ...] = WIDENING
 
     def __call__(self, collection_name: str, asked: Asked) -> Answer:
         """Return the likely duplicates of a question. Raises CollectionNotFound."""
@@ -143,9 +147,9 @@ class Lookup:
         self, collection: int, view: VectorView, question: Question, where: Filter, wanted: int
     ) -> dict[int, float] | None:
         """Return the nearest that `where` admits, None where view and database disagree."""
-        seqs = self.rows.select(collection, where, limit=NARROW + 1)
-        if seqs.size > NARROW:
-            for k in WIDENING:
+        seqs = self.rows.select(collection, where, limit=self.narrow + 1)
+        if seqs.size > self.narrow:
+            for k in self.widening:
                 hits = view.search(question.vector, k)
                 anchors = self.rows.by_seq(hits.seqs.tolist())
                 if len(anchors) != hits.seqs.size:

@@ -147,7 +147,17 @@ class Writer:
                     self._tidy()
         except BaseException as error:  # noqa: BLE001 - a dead writer must not go unnoticed
             log.critical("the writer stopped: %s", error)
+            self._refuse_all()
             self._on_failure(error)
+
+    def _refuse_all(self) -> None:
+        """Tell everyone who waits that nothing will be written any more."""
+        with self._closing:
+            self._closed = True
+        while not self._waiting.empty():
+            command = self._waiting.get_nowait()
+            if command is not None:
+                _fail(command.answer, NotReady("the service is stopping"))
 
     def _run_batch(self, first: _Command[Any]) -> bool:
         """Run `first` and what waits behind it; return whether to go on."""
@@ -178,6 +188,10 @@ class Writer:
                     self._commit(command, lambda: None)
                 except StorageFailed as alone:
                     _fail(command.answer, alone)
+        except BaseException:
+            for command in batch:
+                _fail(command.answer, NotReady("the service is stopping"))
+            raise
         return goes_on
 
     def _commit(self, first: _Command[Any], more: Callable[[], _Command[Any] | None]) -> None:
@@ -245,5 +259,5 @@ class Writer:
 
 
 def _fail(answer: Future[Any], error: BaseException) -> None:
-    if answer.set_running_or_notify_cancel():
+    if not answer.done() and answer.set_running_or_notify_cancel():
         answer.set_exception(error)

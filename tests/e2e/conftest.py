@@ -39,7 +39,7 @@ class Process:
                 stdout=output,
                 stderr=output,
             )
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port if port.isdigit() else 0}"
         self.http = httpx.Client(base_url=self.url, timeout=30)
 
     @property

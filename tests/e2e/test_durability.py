@@ -23,9 +23,9 @@ def stored(process: Process) -> dict[str, str]:
     return {anchor["id"]: anchor["text"] for anchor in map(json.loads, lines)}
 
 
-@pytest.mark.parametrize("seconds", [0.4, 0.9, 1.7])
+@pytest.mark.parametrize("requests_before", [3, 20, 60])
 def test_a_kill_loses_nothing_acknowledged_and_leaves_nothing_half_done(
-    start: Start, seconds: float
+    start: Start, requests_before: int
 ) -> None:
     """Requests of five anchors from eight clients; each is there whole, or not at all.
 
@@ -57,12 +57,14 @@ def test_a_kill_loses_nothing_acknowledged_and_leaves_nothing_half_done(
 
     with ThreadPoolExecutor(8) as threads:
         clients = [threads.submit(client) for _ in range(8)]
-        time.sleep(seconds)
+        deadline = time.monotonic() + 30
+        while len(acknowledged) < requests_before and time.monotonic() < deadline:
+            time.sleep(0.001)
         process.kill()
         stop.set()
         for done in clients:
             done.result()
-    assert acknowledged
+    assert len(acknowledged) >= requests_before
     again = start().ready()
     found = stored(again)
     requests: dict[int, set[str]] = {}
@@ -105,10 +107,10 @@ def test_another_encoder_means_new_vectors_before_ready(start: Start, tmp_path: 
     database.close()
     renamed = renamed_artifact(tmp_path / "artifacts" / "renamed")
     second = start(DEJA_ENCODER=str(renamed)).ready()
-    body = {"question": "Who are you, please?"}
+    body = {"question": "Who are you really?"}
     answer = second.http.post("/v1/collections/default/duplicates", json=body).json()
     assert answer["encoder"] == "renamed"
-    assert answer["matches"][0]["similarity"] > 0.7
+    assert answer["matches"][0]["similarity"] > 0.6
     assert "re-embedding 1 anchors" in second.log
 
 

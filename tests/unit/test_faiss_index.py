@@ -152,6 +152,26 @@ def test_a_graph_is_extended_while_few_of_its_rows_are_dead(
     assert same_answers(index, changes)
 
 
+def test_tombstones_do_not_count_again(opened: Callable[..., FaissIndex], tmp_path: Path) -> None:
+    """Dead rows that a merge left in a graph are not due for another merge by themselves."""
+    index = opened(exact_below=300)
+    changes = adding(1, 400)
+    index.apply(1, changes)
+    assert index.wait_idle(SOON)
+    changes += deleting(401, range(1, 61))
+    index.apply(1, changes[400:])
+    assert index.wait_idle(SOON)
+    segment = index.view(1).segment
+    assert (index.view(1).dead, index.view(1).loose, index.saved_seq(1)) == (60, 0, 460)
+    changes += deleting(461, range(61, 70))
+    index.apply(1, changes[460:])
+    assert index.wait_idle(SOON)
+    assert index.view(1).segment is segment
+    assert (index.view(1).dead, index.view(1).loose, index.saved_seq(1)) == (69, 9, 460)
+    assert [path.name for path in folders(tmp_path)] == ["00000000000000000460-000002"]
+    assert same_answers(index, changes)
+
+
 def test_a_graph_with_many_dead_rows_is_built_anew(opened: Callable[..., FaissIndex]) -> None:
     """A fifth of dead rows is too much: the new graph holds the live ones only."""
     index = opened(exact_below=300)
@@ -174,11 +194,11 @@ def test_a_graph_too_small_by_now_is_searched_exhaustively(
     changes = adding(1, 300)
     index.apply(1, changes)
     assert index.wait_idle(SOON)
-    changes += deleting(301, range(1, 291))
+    changes += deleting(301, range(1, 51))
     index.apply(1, changes[300:])
     assert index.wait_idle(SOON)
     view = index.view(1)
-    assert (view.segment.kind, view.dead, len(view)) == ("hnsw", 290, 10)
+    assert (view.segment.kind, view.dead, len(view)) == ("hnsw", 50, 250)
     assert same_answers(index, changes)
 
 

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from app.domain.anchors import Filter
+from app.domain.ports import VectorView
+from app.domain.verdicts import Verdict
+from app.index.memory import MemoryIndex
+from app.storage.memory import MemoryAnchorStore
+from app.usecases.lookup import Answer, Asked, Lookup
+from app.usecases.matching import Judge
+from app.usecases.writer import Writer, Writing
+from tests.unit.fakes import CALIBRATION, DIMENSION, WordEncoder
+
+
+class World:
+    """A store, an index and a writer in memory."""
+
+    def __init__(self, index: MemoryIndex | None = None) -> None:
+        self.encoder = WordEncoder()
+        self.store = MemoryAnchorStore(self.encoder.fingerprint)
+        self.index = index or MemoryIndex(DIMENSION)
+        self.writer = Writer(self.store, self.index, on_failure=pytest.fail)
+        self.writer.start()
+
+    def put(self, *anchors: tuple[str, str] | tuple[str, str, str]) -> None:
+        """Store anchors: id, text and perhaps label."""
+
+        def command(writing: Writing) -> None:
+            drafts = [(a[0], self.encoder.draft(a[1], a[0], *a[2:])) for a in anchors]
+            writing.record(1, writing.rows.put(1, drafts))
+
+        self.writer.submit(command).result(10)
+
+    def lookup(self, **options: int | tuple[int, ...]) -> Lookup:
+        """Return the use case over this world."""
+        judge = Judge(CALIBRATION)
+        return Lookup(self.encoder, self.store, self.index, judge, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.writer.close()
+
+
+def ids(answer: Answer) -> list[str]:
+    return [match.anchor.id for match in answer.matches]
+
+
+def test_matches_come_by_probability_then_similarity_then_age(world: World) -> None:
+    """Of two equal ones the older is first."""
+    world.put(("b", "red green blue"), ("a", "red green blue"), ("c", "red green black"))
+    assert ids(world.lookup()("default", Asked("red green blue"))) == ["b", "a", "c"]
+
+
+def test_an_equal_text_is_found_even_where_its_vector_is_far(world: World) -> None:
+    """The database knows it, whatever the index says: here sixty others are nearer."""
+    world.put(("same", "Who?"), *[(f"n{i}", "who") for i in range(60)])
+
+    def spoil(writing: Writing) -> None:
+        (change,) = writing.rows.put(1, [("same", world.encoder.draft("Who?"))])
+        object.__setattr__(change, "vector", -np.ones(DIMENSION, np.float16))
+        writing.record(1, [change])
+
+    world.writer.submit(spoil).result(10)
+    answer = world.lookup()("default", Asked("who", limit=100))
+    assert "same" in ids(answer)
+    assert {match.probability for match in answer.matches} == {1.0}
+
+
+def test_the_overall_verdict_is_the_strongest(world: World) -> None:
+    """One duplicate among distinct ones decides."""
+    world.put(("far", "entirely other words"), ("near", "red green blue"))
+    answer = world.lookup()("default", Asked("red green blue"))
+    assert answer.verdict is Verdict.DUPLICATE
+    assert [match.verdict for match in answer.matches] == [Verdict.DUPLICATE, Verdict.DISTINCT]
+
+
+@pytest.mark.parametrize("narrow", [1000, 10])
+@pytest.mark.parametrize("label", ["even", "rare", "none"])
+def test_narrow_and_wide_filters_give_what_looking_at_all_gives(
+    world: World, narrow: int, label: str
+) -> None:
+    """Whether answered over the rows selected, by widening, or by giving up on widening."""
+    world.put(
+        *[
+            (f"a{i:03}", f"red {i} green {i % 7}", "rare" if i % 90 == 0 else "even")
+            for i in range(300)
+        ]
+    )
+    lookup = world.lookup(narrow=narrow, widening=(60, 120))
+    every = world.lookup()("default", Asked("red green 3", limit=100, where=Filter(label)))
+    expected = _by_hand(world, "red green 3", label)
+    assert ids(every) == expected[:100]
+    assert (
+        ids(lookup("default", Asked("red green 3", limit=7, where=Filter(label)))) == expected[:7]
+    )
+
+
+def _by_hand(world: World, question: str, label: str) -> list[str]:
+    vector = world.encoder.encode([question]).vectors[0]
+    scored = []
+    for seqs, vectors in world.store.vectors(1):
+        for seq, stored in zip(seqs.tolist(), vectors, strict=True):
+            anchor = world.store.by_seq([seq])[seq]
+            if anchor.label == label:
+                scored.append((-float(stored.astype(np.float32) @ vector), seq, anchor.id))
+    return [anchor_id for _, _, anchor_id in sorted(scored)]
+
+
+class LaggingIndex(MemoryIndex):
+    """An index that publishes nothing until told to: the moment after a commit, made long."""
+
+    def __init__(self) -> None:
+        super().__init__(DIMENSION)
+        self.asked = threading.Event()
+        self._old: VectorView | None = None
+
+    def hold(self) -> None:
+        """Show the view of now from here on."""
+        self._old = super().view(1)
+
+    def publish(self) -> None:
+        """Show the current view again."""
+        self._old = None
+
+    def view(self, collection: int) -> VectorView:
+        """Return the view that is shown."""
+        if self._old is not None:
+            self.asked.set()
+            return self._old
+        return super().view(collection)
+
+
+@pytest.mark.parametrize("where", [Filter(), Filter("x")])
+def test_a_lookup_never_sees_half_of_a_write(where: Filter) -> None:
+    """An update is committed but not yet in the view: the lookup waits for it.
+
+    Without that it would find neither the old text nor the new one.
+    """
+    index = LaggingIndex()
+    world = World(index)
+    world.put(("a", "red green blue", "x"))
+    index.hold()
+    world.put(("a", "yellow pink", "x"))
+    answers: list[Answer] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(
+            world.lookup()("default", Asked("red green blue", where=where))
+        )
+    )
+    asking.start()
+    assert index.asked.wait(10)
+    asking.join(0.05)
+    assert not answers
+    index.publish()
+    asking.join(10)
+    assert [match.anchor.text for match in answers[0].matches] == ["yellow pink"]
+    world.writer.close()
+
+
+def test_a_question_is_encoded_once_however_often_the_view_lags(world: World) -> None:
+    """Encoding is what costs."""
+    world.put(("a", "red"))
+    world.encoder.calls.clear()
+    world.lookup()("default", Asked("blue"))
+    assert world.encoder.calls == [["blue"]]
