@@ -50,7 +50,7 @@ def serving(folder: Path, *, wait: bool = True, **settings: Any) -> Iterator[htt
     with start_blocking_portal() as portal:
         lifespan = portal.wrap_async_context_manager(app.router.lifespan_context(app))
         with lifespan as state:
-            transport = PortalTransport(portal, app, state or {})
+            transport = PortalTransport(portal, app, dict(state or {}))
             with httpx.Client(transport=transport, base_url="http://deja") as client:
                 client.headers["Content-Type"] = "application/json"
                 while wait and client.get("/readyz").status_code != 200:

@@ -121,14 +121,14 @@ def candidates(exported: Exported, traced: onnx.ModelProto) -> Iterator[tuple[st
     ):
         yield f"static QDQ, {method.name}", partial(_qdq, traced, rows, method), True
     yield "static", partial(quantise_static, fused, ranges, smoothing=None), False
-    for smoothing in (0.5, 0.8):
+    for smoothing in (0.5, 0.7, 0.8):
         build = partial(quantise_static, fused, ranges, smoothing=smoothing)
         yield f"static, smoothing {smoothing}", build, False
     build = partial(quantise_static, fused, ranges, smoothing=0.8, weight_limit=64)
     yield "static, smoothing 0.8, weights to 64", build, False
     yield "the same, fused further at load", build, True
     yield "a scale a token", partial(quantise_rows, fused), False
-    for bits, block in ((8, 32), (8, 64), (4, 32)):
+    for bits, block in ((8, 32), (8, 64), (8, 128), (4, 32)):
         build = partial(quantise_blocks, fused, bits=bits, block=block)
         yield f"MatMulNBits, {bits} bits by {block}", build, False
 

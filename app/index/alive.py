@@ -81,12 +81,16 @@ class Alive:
         return Alive(self.segment, rows, dead, nodes, self.dead_nodes + len(gone))
 
     def rows_of(self, nodes: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-        """Return the positions of the live rows of these nodes, the `most` oldest of each."""
+        """Return the positions of the live rows of these nodes, the `most` oldest of each.
+
+        nodes: each with a live row.
+        """
         twins = self.segment.twins
-        if twins is None or not len(nodes):
+        if twins is None:
             return nodes
-        parts = []
-        for node in nodes:
+        rows, shared = twins.split(nodes)
+        parts = [rows]
+        for node in shared:
             positions = twins.rows_of(node)
             parts.append(positions[self(positions)][:most])
         return np.concatenate(parts)
@@ -107,10 +111,11 @@ def _bits_at(bits: Bits, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
     return found
 
 
+def _every(count: int) -> Bits:
+    return np.packbits(np.ones(count, np.bool_), bitorder="little")
+
+
 def _cleared(bits: Bits | None, count: int, positions: NDArray[np.int64]) -> Bits:
-    if bits is None:
-        bits = np.packbits(np.ones(count, np.bool_), bitorder="little")
-    else:
-        bits = bits.copy()
-    np.bitwise_and.at(bits, positions >> 3, ~(np.uint8(1) << (positions & 7).astype(np.uint8)))
-    return bits
+    left = _every(count) if bits is None else bits.copy()
+    np.bitwise_and.at(left, positions >> 3, ~(np.uint8(1) << (positions & 7).astype(np.uint8)))
+    return left

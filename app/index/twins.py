@@ -29,6 +29,12 @@ class Twins:
         """Return the rows of a node, ascending."""
         return self._rows[self._starts[node] : self._starts[node + 1]]
 
+    def split(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of those of `nodes` that have one each, and the nodes that have more."""
+        starts = self._starts[nodes]
+        single = self._starts[nodes + 1] - starts == 1
+        return self._rows[starts[single]], nodes[~single]
+
 
 class Finder:
     """Finds the node that has a vector already, while a graph grows."""
@@ -71,6 +77,9 @@ class Finder:
 
 def hashes(vectors: NDArray[np.float16]) -> NDArray[np.uint64]:
     """Return a number for each vector, equal for equal ones and else most likely different."""
-    words = np.ascontiguousarray(vectors).view(np.uint16).astype(np.uint64)
+    # Four components at a time where that comes out even: it is the sum that takes the time.
+    width = np.uint16 if vectors.shape[1] % 4 else np.uint64
+    words = np.ascontiguousarray(vectors).view(width).astype(np.uint64, copy=False)
     factors = np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64)
-    return (words * (factors | np.uint64(1))).sum(axis=1, dtype=np.uint64)
+    sums: NDArray[np.uint64] = (words * (factors | np.uint64(1))).sum(axis=1, dtype=np.uint64)
+    return sums

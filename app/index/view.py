@@ -158,10 +158,10 @@ class FaissView:
         while True:
             nodes, values = self.segment.search(query, fetch, self.alive.nodes, exact=exact)
             if not exact and len(nodes) < wanted:
-                # Parts of a graph that no path reaches: rare, and a full answer is owed.
+                # Some nodes no path leads to: rare, and a full answer is owed.
                 exact = True
                 continue
-            if not exact or len(nodes) == live:
+            if not exact or len(nodes) < fetch or fetch == live:
                 break
             if values[-1] < min(float(values[wanted - 1]), 1.0) - _TIE:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
-from app.domain.anchors import Anchor, Change
+from app.domain.anchors import Anchor, Change, Collection
 from app.domain.errors import StorageFailed
 from app.storage import schema as tables
 from app.storage.database import open_engine, plain_words
@@ -37,6 +38,10 @@ class SqliteAnchorStore(Reader):
         super().__init__(self._engine.connect)
         self._writing = self._engine.execution_options(deja_write=True)
         self._encoder = self._stamp(encoder)
+        # Every lookup begins with its collection; asking SQL each time costs as much as the search.
+        self._known: dict[str, Collection] = {}
+        self._known_version = 0
+        self._knowing = threading.Lock()
         with self._engine.connect() as connection:
             self._identity: str = connection.execute(
                 select(tables.meta.c.value).where(tables.meta.c.key == "identity")
@@ -57,6 +62,24 @@ class SqliteAnchorStore(Reader):
             assert number is not None
         return number
 
+    def collection(self, name: str) -> Collection:
+        """Return a collection. Raises CollectionNotFound."""
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        version = self._known_version
+        found = super().collection(name)
+        with self._knowing:
+            # Read before a commit that changed it, it must not be remembered after.
+            if version == self._known_version:
+                self._known[name] = found
+        return found
+
+    def _forget_collections(self) -> None:
+        with self._knowing:
+            self._known_version += 1
+            self._known = {}
+
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """Open a write transaction: committed and durable when left, rolled back if it raises.
@@ -65,9 +88,12 @@ class SqliteAnchorStore(Reader):
         """
         try:
             with self._writing.begin() as connection:
-                yield Transaction(connection, self._encoder)
+                transaction = Transaction(connection, self._encoder)
+                yield transaction
         except DBAPIError as error:
             raise StorageFailed(plain_words(error)) from error
+        if transaction.changed_collections:
+            self._forget_collections()
 
     def export(self, collection: int) -> Iterator[list[Anchor]]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""

@@ -46,6 +46,7 @@ class Transaction(Reader):
     def __init__(self, connection: Connection, encoder: int) -> None:
         super().__init__(lambda: nullcontext(connection))
         self.connection = connection
+        self.changed_collections = False
         self._encoder = encoder
         self._seq = int(
             connection.execute(select(meta.c.value).where(meta.c.key == "last_seq")).scalar_one()
@@ -155,6 +156,7 @@ class Transaction(Reader):
 
     def put_collection(self, name: str, settings: CollectionSettings) -> bool:
         """Create a collection or replace its settings; return whether it was created."""
+        self.changed_collections = True
         now = now_micros()
         content = {"settings": settings_to_json(settings), "updated_at": now}
         replaced = self.connection.execute(
@@ -170,6 +172,7 @@ class Transaction(Reader):
 
     def delete_collection(self, collection: int) -> None:
         """Make a collection unreachable at once; its rows go with `purge`."""
+        self.changed_collections = True
         self.connection.execute(
             update(collections).where(collections.c.key == collection).values(name=None)
         )

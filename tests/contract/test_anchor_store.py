@@ -51,6 +51,7 @@ class Box:
         self._reopen = reopen
 
     def reopen(self, encoder: str = "encoder-1") -> AnchorStore:
+        """Return the store as the next start would find it."""
         self.store = self._reopen(self.store, encoder)
         return self.store
 
@@ -294,6 +295,7 @@ def test_settings_are_replaced_as_a_whole(store: AnchorStore) -> None:
     put(store, a="first")
     with store.write() as rows:
         assert not rows.put_collection("default", settings)
+        assert store.collection("default").settings == CollectionSettings()
     found = store.collection("default")
     assert found.settings == settings
     assert found.updated_at > found.created_at

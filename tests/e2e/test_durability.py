@@ -115,7 +115,7 @@ def test_another_encoder_means_new_vectors_before_ready(start: Start, tmp_path: 
 
 
 def renamed_artifact(folder: Path) -> Path:
-    """Return a copy of the shipped artifact under another name: another encoder, to all appearance."""
+    """Return a copy of the shipped artifact under another name: another encoder by its hash."""
     shipped = load_artifact(find_artifact("all-minilm-l6-v2"))
     manifest = shipped.manifest.model_copy(update={"name": folder.name})
     contents = {name: (shipped.path / name).read_bytes() for name in FILES}

@@ -95,7 +95,7 @@ def test_a_wrong_setting_is_one_clear_line(
     start: Start, settings: dict[str, str], words: str
 ) -> None:
     """It names the variable, what it was, and what it may be."""
-    assert words in refusal(start, **settings)
+    assert words in refusal(start, None, **settings)
 
 
 @pytest.mark.parametrize("page", [0, 7])

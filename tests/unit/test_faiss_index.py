@@ -202,6 +202,46 @@ def test_a_graph_too_small_by_now_is_searched_exhaustively(
     assert same_answers(index, changes)
 
 
+def test_copies_do_not_break_a_graph(opened: Callable[..., FaissIndex], tmp_path: Path) -> None:
+    """Rows with one vector share a node, so a graph full of copies finds what it should."""
+    rows = vectors(40).repeat(20, axis=0)[np.random.default_rng(5).permutation(800)]
+    rows = np.concatenate([rows, vectors(200, seed=6)])
+    changes = [Change(seq, None, row) for seq, row in enumerate(rows, 1)]
+    index = opened(exact_below=300)
+    index.apply(1, changes[:900])
+    assert index.wait_idle(SOON)
+    assert (len(index.view(1).segment), index.view(1).segment.nodes) == (900, 140)
+    changes += [*deleting(1001, range(1, 31)), Change(1031, None, rows[0])]
+    index.apply(1, changes[900:])
+    assert index.wait_idle(SOON)
+    assert (len(index.view(1).segment), index.view(1).segment.nodes) == (1001, 240)
+    assert same_answers(index, changes, k=50)
+
+    later = opened(exact_below=300)
+    assert later.restore(1) == 1031
+    assert later.view(1).segment.nodes == 240
+    assert same_answers(later, changes, k=50)
+    assert (folders(tmp_path)[0] / "nodes.npy").is_file()
+
+
+def test_a_node_dies_with_its_last_row(opened: Callable[..., FaissIndex]) -> None:
+    """Of rows that share a node the others are found until the last of them is deleted."""
+    rows = vectors(300)
+    rows[[10, 20]] = rows[0]
+    changes = [Change(seq, None, row) for seq, row in enumerate(rows, 1)]
+    index = opened(exact_below=100)
+    index.apply(1, changes)
+    assert index.wait_idle(SOON)
+    question = rows[0].astype(np.float32)
+    found = [index.view(1).search(question, 3).seqs.tolist()]
+    for seq, removed in enumerate([1, 21, 11], 301):
+        index.apply(1, [Change(seq, removed, None)])
+        found.append(index.view(1).search(question, 3).seqs.tolist())
+    second, third = (seq for seq in index.view(1).search(question, 2).seqs.tolist())
+    assert found[:3] == [[1, 11, 21], [11, 21, second], [11, second, third]]
+    assert found[3][:2] == [second, third]
+
+
 def test_rebuild_serves_at_once_and_becomes_a_graph(opened: Callable[..., FaissIndex]) -> None:
     """A rebuilt collection of any size is served exactly, and turned into a graph afterwards."""
     gate = Gate()

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from app.domain.anchors import Filter
-from app.domain.ports import VectorView
 from app.domain.verdicts import Verdict
-from app.index.memory import MemoryIndex
+from app.index.memory import MemoryIndex, MemoryView
 from app.storage.memory import MemoryAnchorStore
 from app.usecases.lookup import Answer, Asked, Lookup
 from app.usecases.matching import Judge
@@ -24,7 +23,9 @@ class World:
         self.encoder = WordEncoder()
         self.store = MemoryAnchorStore(self.encoder.fingerprint)
         self.index = index or MemoryIndex(DIMENSION)
-        self.writer = Writer(self.store, self.index, on_failure=pytest.fail)
+        self.writer = Writer(
+            self.store, self.index, on_failure=lambda error: pytest.fail(str(error))
+        )
         self.writer.start()
 
     def put(self, *anchors: tuple[str, str] | tuple[str, str, str]) -> None:
@@ -120,7 +121,7 @@ class LaggingIndex(MemoryIndex):
     def __init__(self) -> None:
         super().__init__(DIMENSION)
         self.asked = threading.Event()
-        self._old: VectorView | None = None
+        self._old: MemoryView | None = None
 
     def hold(self) -> None:
         """Show the view of now from here on."""
@@ -130,7 +131,7 @@ class LaggingIndex(MemoryIndex):
         """Show the current view again."""
         self._old = None
 
-    def view(self, collection: int) -> VectorView:
+    def view(self, collection: int) -> MemoryView:
         """Return the view that is shown."""
         if self._old is not None:
             self.asked.set()

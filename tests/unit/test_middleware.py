@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -20,13 +20,13 @@ class Exchange:
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         for message in messages:
             self._inbox.put_nowait(message)
-        self.sent: list[dict[str, Any]] = []
+        self.sent: list[MutableMapping[str, Any]] = []
 
     async def receive(self) -> dict[str, Any]:
         """Return the next message, waiting for one."""
         return await self._inbox.get()
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: MutableMapping[str, Any]) -> None:
         """Keep a message."""
         self.sent.append(message)
 

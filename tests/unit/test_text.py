@@ -15,8 +15,8 @@ from app.domain.text import canonical_form, fingerprint
         ("Straße", "STRASSE"),
         ("ﬁle", "FILE"),
         ("Café", "Cafe\u0301"),
-        ("１２", "12"),
-        ("どこですか？", "どこですか"),
+        ("\uff11\uff12", "12"),  # full-width digits
+        ("どこですか\uff1f", "どこですか"),  # a full-width question mark
     ],
 )
 def test_texts_that_differ_in_form_only_have_one_fingerprint(one: str, other: str) -> None:
