@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -101,10 +102,13 @@ class FaissIndex:
         """
         segment = flat_segment(self._dimension, batches, _at_full_speed)
         view = FaissView.over(segment, None, seq, self._exact_below)
-        state = Collection(view)
+        # Its turn in the background comes once the old files are gone: until then a save of the
+        # state before could still bring one back, and a graph would be begun before this is saved.
+        state = Collection(view, merge_at=math.inf)
         self._replace(collection, state)
-        self._shelf.delete(collection)  # only now can the background not save an older state
+        self._shelf.delete(collection)
         with self._background.changed:
+            state.merge_at = 0.0
             state.unsaved = view
             self._background.consider(collection)
 

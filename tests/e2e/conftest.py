@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -21,7 +23,9 @@ START_SECONDS = 30.0
 class Process:
     """A `deja serve` process on a free port of the loopback address."""
 
-    def __init__(self, data_dir: Path, log: Path, **settings: str) -> None:
+    def __init__(
+        self, data_dir: Path, log: Path, *, largest_file: int | None = None, **settings: str
+    ) -> None:
         self._log = log
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("DEJA_")}
         port = settings.get("DEJA_PORT") or str(free_port())
@@ -38,6 +42,8 @@ class Process:
                 env=environment,
                 stdout=output,
                 stderr=output,
+                # Nothing but a system call runs in the child before it becomes the service.
+                preexec_fn=partial(limit_files, largest_file) if largest_file else None,  # noqa: PLW1509
             )
         self.url = f"http://127.0.0.1:{port if port.isdigit() else 0}"
         self.http = httpx.Client(base_url=self.url, timeout=30)
@@ -79,6 +85,11 @@ class Process:
 Start = Callable[..., Process]
 
 
+def limit_files(size: int) -> None:
+    """Let this process write no file larger than `size` bytes: a disk that gets full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
 def free_port() -> int:
     """Return a port nobody listens on."""
     with socket.socket() as probe:
@@ -91,9 +102,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Return what starts processes; those still running are ended afterwards."""
     started: list[Process] = []
 
-    def run(data_dir: Path | None = None, **settings: str) -> Process:
+    def run(
+        data_dir: Path | None = None, *, largest_file: int | None = None, **settings: str
+    ) -> Process:
         log = tmp_path / f"log-{len(started)}"
-        process = Process(data_dir or tmp_path / "data", log, **settings)
+        data_dir = data_dir or tmp_path / "data"
+        process = Process(data_dir, log, largest_file=largest_file, **settings)
         started.append(process)
         return process
 

@@ -154,3 +154,28 @@ def stale(path: Path) -> int:
         counted = database.execute("SELECT count(*) FROM vectors WHERE encoder = 1").fetchone()
     database.close()
     return int(counted[0])
+
+
+def test_a_full_disk_refuses_writes_and_goes_on_answering(start: Start) -> None:
+    """503 for what cannot be stored, nothing of it is there; everything acknowledged is."""
+    process = start(largest_file=600_000).ready()
+    acknowledged: list[str] = []
+    refused = None
+    for number in range(200):
+        anchors = [{"id": f"{number}-{part}", "text": f"Q{number} {part}?"} for part in range(40)]
+        response = process.http.post(ANCHORS, json={"anchors": anchors})
+        if response.status_code != 201:
+            refused = response
+            break
+        acknowledged += [anchor["id"] for anchor in anchors]
+    assert refused is not None
+    assert refused.status_code == 503
+    assert refused.json()["type"] == "urn:deja:problem:storage-failed"
+    assert acknowledged
+    body = {"question": "Q0 7?", "limit": 1}
+    answer = process.http.post("/v1/collections/default/duplicates", json=body).json()
+    assert answer["matches"][0]["id"] == "0-7"
+    process.kill()
+    again = start().ready()
+    assert set(stored(again)) == set(acknowledged)
+    assert again.http.post(ANCHORS, json={"anchors": [{"text": "more"}]}).status_code == 201

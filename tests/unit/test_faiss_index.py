@@ -258,6 +258,23 @@ def test_rebuild_serves_at_once_and_becomes_a_graph(opened: Callable[..., FaissI
     assert same_answers(index, changes)
 
 
+def test_a_rebuild_is_saved_before_its_graph_is_built(
+    opened: Callable[..., FaissIndex],
+) -> None:
+    """A stop while the graph of a rebuilt collection is built costs no other rebuild."""
+    seen: set[tuple[str, int | None]] = set()
+    index: FaissIndex
+
+    def pace() -> None:
+        seen.add((index.view(1).segment.kind, index.saved_seq(1)))
+
+    index = opened(exact_below=300, pace=pace)
+    index.rebuild(1, [(np.arange(1, 501), vectors(500))], 600)
+    assert index.wait_idle(SOON)
+    # Saved as it was rebuilt, then the graph was built, then that was saved.
+    assert seen == {("flat", None), ("flat", 600), ("hnsw", 600)}
+
+
 def test_changes_during_a_merge_are_kept(opened: Callable[..., FaissIndex]) -> None:
     """What is written while a merge runs is seen at once and still there when it is done."""
     gate = Gate()

@@ -78,7 +78,7 @@ def empty(exact_below: int) -> FaissView:
     return FaissView.over(segment, None, 0, exact_below)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(steps, max_size=8), vectors, st.integers(0, 12))
 def test_flat_search_equals_brute_force(
     drawn: list[Step], question: NDArray[np.float16], k: int
