@@ -7,7 +7,7 @@ of its immutable `VectorView`s. Similarity is cosine everywhere: higher is more 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -104,7 +104,7 @@ class VectorView(Protocol):
 class VectorIndex(Protocol):
     """The vectors of every collection, each behind its current view.
 
-    One thread at a time calls `apply`, `rebuild` and `drop`; any thread calls `view`.
+    One thread at a time calls what changes it; any thread calls `view`.
     """
 
     def view(self, collection: int) -> VectorView:
@@ -138,6 +138,10 @@ class VectorIndex(Protocol):
 
     def drop(self, collection: int) -> None:
         """Forget a collection and delete what was saved of it."""
+        ...
+
+    def retain(self, collections: Set[int]) -> None:
+        """Drop every collection but these: a crash may have come between truth and index."""
         ...
 
     def close(self) -> None:

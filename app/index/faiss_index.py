@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +124,11 @@ class FaissIndex:
         """Forget a collection and delete what was saved of it."""
         self._replace(collection, None)
         self._shelf.delete(collection)
+
+    def retain(self, collections: Set[int]) -> None:
+        """Drop every collection but these."""
+        for collection in (set(self._background.collections) | self._shelf.kept()) - collections:
+            self.drop(collection)
 
     def wait_idle(self, timeout: float) -> bool:
         """Return whether the background had nothing left to do within `timeout` seconds.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,11 @@ class MemoryIndex:
     def drop(self, collection: int) -> None:
         """Forget a collection."""
         self._views.pop(collection, None)
+
+    def retain(self, collections: Set[int]) -> None:
+        """Drop every collection but these."""
+        for collection in set(self._views) - collections:
+            self.drop(collection)
 
     def close(self) -> None:
         """Do nothing: there is nothing to save and no background work."""

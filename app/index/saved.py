@@ -114,6 +114,12 @@ class Shelf:
             shutil.rmtree(path, ignore_errors=True)
         return None
 
+    def kept(self) -> set[int]:
+        """Return the collections of which anything lies on disk."""
+        if not self._folder.is_dir():
+            return set()
+        return {int(entry.name) for entry in self._folder.iterdir() if entry.name.isdecimal()}
+
     def delete(self, collection: int) -> None:
         """Delete everything saved of a collection."""
         with self._naming:

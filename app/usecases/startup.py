@@ -52,7 +52,9 @@ def bring_index_up(store: AnchorStore, index: VectorIndex, report: Callable[[str
     A saved index gets the tail of the change log; one that is missing, damaged, of another encoder
     or that disagrees with the database afterwards is rebuilt.
     """
-    for collection in store.collections():
+    collections = store.collections()
+    index.retain({collection.key for collection in collections})
+    for collection in collections:
         report(f"loading the index of collection {collection.name!r}")
         key, expected = collection.key, store.count(collection.key)[0]
         saved = index.restore(key)

@@ -221,3 +221,11 @@ def test_closing_twice(index: VectorIndex) -> None:
     index.close()
     index.close()
     assert found(index.view(1).search(QUESTION, 5)) == [(1, 1.0)]
+
+
+def test_retain_drops_every_other_collection(index: VectorIndex) -> None:
+    """What the truth no longer knows is forgotten."""
+    for collection in (1, 2, 3):
+        index.apply(collection, [adding(collection, EAST)])
+    index.retain({2, 9})
+    assert [len(index.view(collection)) for collection in (1, 2, 3)] == [0, 1, 0]

@@ -598,3 +598,13 @@ def test_what_was_never_finished_is_removed(
     shutil.copytree(saved, saved.with_name(".unfinished-00000000000000000900-000001"))
     assert opened().restore(1) == 250
     assert folders(tmp_path) == [saved]
+
+
+def test_retain_deletes_what_an_earlier_process_saved(tmp_path: Path) -> None:
+    """The folder of a collection that a crash kept from being dropped goes, others stay."""
+    (tmp_path / "7" / "leftover").mkdir(parents=True)
+    (tmp_path / "8").mkdir()
+    index = FaissIndex(tmp_path, 4, encoder="an encoder", store="a database")
+    index.retain({8})
+    index.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["8"]
