@@ -7,7 +7,8 @@ of its immutable `VectorView`s. Similarity is cosine everywhere: higher is more 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -140,7 +141,7 @@ class VectorIndex(Protocol):
         """Forget a collection and delete what was saved of it."""
         ...
 
-    def retain(self, collections: Set[int]) -> None:
+    def retain(self, collections: AbstractSet[int]) -> None:
         """Drop every collection but these: a crash may have come between truth and index."""
         ...
 

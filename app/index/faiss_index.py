@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ class FaissIndex:
         self._replace(collection, None)
         self._shelf.delete(collection)
 
-    def retain(self, collections: Set[int]) -> None:
+    def retain(self, collections: AbstractSet[int]) -> None:
         """Drop every collection but these."""
         for collection in (set(self._background.collections) | self._shelf.kept()) - collections:
             self.drop(collection)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +101,7 @@ class MemoryIndex:
         """Forget a collection."""
         self._views.pop(collection, None)
 
-    def retain(self, collections: Set[int]) -> None:
+    def retain(self, collections: AbstractSet[int]) -> None:
         """Drop every collection but these."""
         for collection in set(self._views) - collections:
             self.drop(collection)
