@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -14,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from app.domain.errors import DataFolderError, DejaError, NotReady
-from app.domain.ports import Encoded, Encoder
+from app.domain.ports import Encoded
 from app.encoders.artifact import Artifact, find_artifact, load_artifact
 from app.encoders.cache import CachedEncoder
 from app.encoders.onnx import OnnxEncoder
@@ -60,7 +61,7 @@ class Runtime:
 
     settings: Settings
     artifact: Artifact
-    encoder: Encoder
+    encoder: CachedEncoder
     store: SqliteAnchorStore
     index: FaissIndex
     writer: Writer
@@ -71,6 +72,7 @@ class Runtime:
     compare: Compare
     lock: IO[str]
     key: str | None
+    stopping: threading.Event = field(default_factory=threading.Event)
     readiness: Readiness = field(default_factory=Readiness)
     on_failure: Callable[[BaseException], None] | None = None
     _bringing_up: threading.Thread | None = None
@@ -93,10 +95,12 @@ class Runtime:
             self.fail(error)
 
     def _encode_side_by_side(self, texts: Sequence[str]) -> Encoded:
-        """Return `encoder.encode(texts)`, made by all workers together."""
+        """Return `encoder.encode(texts)`, made by as many threads as there are workers."""
+        if self.stopping.is_set():
+            raise NotReady("the service is stopping")
         parts = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
-        futures = [self.workers.submit(self.encoder.encode, part, bulk=True) for part in parts]
-        encoded = [future.result() for future in futures]
+        with ThreadPoolExecutor(self.settings.threads) as threads:
+            encoded = list(threads.map(self.encoder.encode, parts))
         return Encoded(
             np.concatenate([part.vectors for part in encoded]),
             tuple(count for part in encoded for count in part.tokens),
@@ -119,6 +123,7 @@ class Runtime:
         """Finish what was accepted, save, and let go of the data folder."""
         self.readiness.ready = False
         self.readiness.report("stopping")
+        self.stopping.set()
         self.workers.close()
         if self._bringing_up:
             self._bringing_up.join()

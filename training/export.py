@@ -123,7 +123,7 @@ def export_artifact(
         max_tokens=exported.max_tokens,
         pooling=exported.pooling,
         precision=precision,
-        batching="same-length",
+        batching="padded",
         licence=exported.base.licence or "see the base model",
         made={
             "origin": exported.base.origin,

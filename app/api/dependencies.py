@@ -41,7 +41,7 @@ AnchorIdInPath = Annotated[str, Path(pattern=ANCHOR_ID_PATTERN)]
 async def encode(runtime: Runtime, texts: Sequence[str]) -> Encoded:
     """Return `texts` as vectors, made by the workers. Raises Overloaded or NotReady."""
     if len(texts) <= INTERACTIVE_TEXTS:
-        return await runtime.workers.run(runtime.encoder.encode, texts)
+        return await runtime.workers.ask(runtime.encoder.encode_each, texts, len(texts))
     # Texts of like length together: an encoder that batches by length finds full batches.
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     parts = [

@@ -165,6 +165,10 @@ class AnchorReader(Protocol):
         """Return the versions that still stand, by seq."""
         ...
 
+    def found(self, collection: int, seqs: Sequence[int], fingerprint: bytes) -> list[Anchor]:
+        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once."""
+        ...
+
     def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:
         """Return the anchors that exist, by id."""
         ...

@@ -40,8 +40,8 @@ class Manifest(BaseModel):
     """What an artifact is and how it came to be.
 
     dimension: of its vectors; max_tokens: special tokens included, longer texts are cut;
-    batching: whether texts of equal token length may share a call of the graph without changing
-    each other's vectors (`same-length`) or not (`one`); made: config, data fingerprint, source
+    batching: whether texts may share a call of the graph, the shorter ones padded, without changing
+    each other's vectors (`padded`) or not (`one`); made: config, data fingerprint, source
     weights' hash and tool versions; metrics: as measured when it was exported;
     files: SHA-256 (hex) of every other file of the folder.
     """
@@ -56,7 +56,7 @@ class Manifest(BaseModel):
     max_tokens: int = Field(gt=2)
     pooling: Literal["mean", "cls"]
     precision: Literal["fp32", "int8"]
-    batching: Literal["one", "same-length"]
+    batching: Literal["one", "padded"]
     licence: str
     made: dict[str, Any]
     metrics: dict[str, Any]

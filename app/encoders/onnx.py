@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # Tokens of one call of the graph: enough to share its overhead, few enough to stay in the cache.
 _TOKENS_A_CALL = 512
+# A text joins a call if it is at most so many times (and a token) longer than the shortest in it:
+# padding is computed and thrown away.
+_PADDING = 1.35
 
 
 class OnnxEncoder:
@@ -27,8 +30,8 @@ class OnnxEncoder:
 
     One session with one thread of its own: the caller's threads are the parallelism, so that two
     lookups at once do not fight over a pool. Texts share a call of the graph only where the
-    artifact's manifest says that this leaves their vectors alone, and only with texts of the same
-    number of tokens, which needs no padding.
+    artifact's manifest says that this leaves their vectors alone, and only with texts of about the
+    same number of tokens.
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -78,19 +81,27 @@ class OnnxEncoder:
         """Return which texts go through the graph together, by place."""
         if self._manifest.batching == "one" or len(rows) == 1:
             return [[place] for place in range(len(rows))]
-        by_length: dict[int, list[int]] = {}
-        for place, row in enumerate(rows):
-            by_length.setdefault(len(row), []).append(place)
         calls: list[list[int]] = []
-        for length, places in by_length.items():
-            step = max(1, _TOKENS_A_CALL // length)
-            calls += [places[start : start + step] for start in range(0, len(places), step)]
+        shortest = 0
+        for place in sorted(range(len(rows)), key=lambda place: len(rows[place])):
+            length = len(rows[place])
+            room = bool(calls) and (len(calls[-1]) + 1) * length <= _TOKENS_A_CALL
+            if room and length <= shortest * _PADDING + 1:
+                calls[-1].append(place)
+            else:
+                calls.append([place])
+                shortest = length
         return calls
 
     def _run(self, rows: list[list[int]]) -> NDArray[np.float32]:
-        """Return the vectors, (n, dim) float32, of token rows of one length."""
-        ids = np.array(rows, dtype=np.int64)
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        """Return the vectors, (n, dim) float32, of token rows, padded to the longest."""
+        longest = max(map(len, rows))
+        ids = np.zeros((len(rows), longest), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)] = row
+            mask[place, : len(row)] = 1
+        feed = {"input_ids": ids, "attention_mask": mask}
         vectors: NDArray[np.float32] = self._session.run([OUTPUT], feed)[0]
         return vectors
 

@@ -31,7 +31,7 @@ def open_engine(path: Path) -> Engine:
         _check(path)
     except sqlite3.DatabaseError as error:
         raise _refusal(path, error) from error
-    engine = create_engine(f"sqlite:///{path}")
+    engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=256)
     _configure(engine)
     try:
         _prepare(engine, path)

@@ -81,6 +81,11 @@ class _Reads:
         rows = self._state.rows
         return {seq: rows[seq].anchor for seq in seqs if seq in rows}
 
+    def found(self, collection: int, seqs: Sequence[int], fingerprint: bytes) -> list[Anchor]:
+        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once."""
+        equal = {anchor.seq: anchor for anchor in self.by_fingerprint(collection, fingerprint)}
+        return list((self.by_seq(seqs) | equal).values())
+
     def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:
         """Return the anchors that exist, by id."""
         wanted = set(ids)

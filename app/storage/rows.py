@@ -53,6 +53,34 @@ def to_anchor(row: Any) -> Anchor:
     )
 
 
+def anchors_of(text: str) -> list[Anchor]:
+    """Return the anchors of a JSON array of rows, without the collection's column."""
+    return [
+        Anchor(
+            seq,
+            anchor_id,
+            text,
+            label,
+            metadata,
+            bytes.fromhex(mark),
+            bool(truncated),
+            to_datetime(created),
+            to_datetime(updated),
+        )
+        for (
+            seq,
+            anchor_id,
+            text,
+            label,
+            metadata,
+            mark,
+            truncated,
+            created,
+            updated,
+        ) in json.loads(text)
+    ]
+
+
 def to_collection(row: Any) -> Collection:
     """Return the collection of a row of the collections table."""
     return Collection(

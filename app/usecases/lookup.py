@@ -14,7 +14,7 @@ from app.domain.errors import Unavailable
 from app.domain.ports import AnchorReader, Encoder, VectorIndex, VectorView
 from app.domain.text import fingerprint
 from app.domain.verdicts import Verdict, strongest
-from app.usecases.matching import CANDIDATES, Judge, Question
+from app.usecases.matching import Judge, Question
 
 NARROW = 10_000
 WIDENING = (256, 2_048, 8_192)
@@ -75,9 +75,30 @@ class Lookup:
 
     def __call__(self, collection_name: str, asked: Asked) -> Answer:
         """Return the likely duplicates of a question. Raises CollectionNotFound."""
-        self.rows.collection(collection_name)  # before the work of encoding
-        encoded = self.encoder.encode([asked.text])
-        question = Question(encoded.vectors[0], fingerprint(asked.text))
+        (outcome,) = self.many([(collection_name, asked)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def many(self, questions: Sequence[tuple[str, Asked]]) -> list[Answer | Exception]:
+        """Return, for each (collection, question), its answer or what prevented it.
+
+        They are encoded together; each is answered as it would be alone.
+        """
+        encoded = self.encoder.encode([asked.text for _, asked in questions])
+        outcomes: list[Answer | Exception] = []
+        for place, (name, asked) in enumerate(questions):
+            try:
+                vector, truncated = encoded.vectors[place], encoded.truncated[place]
+                outcomes.append(self._answer(name, asked, vector, truncated=truncated))
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+                outcomes.append(error)
+        return outcomes
+
+    def _answer(
+        self, collection_name: str, asked: Asked, vector: NDArray[np.float32], *, truncated: bool
+    ) -> Answer:
+        question = Question(vector, fingerprint(asked.text))
         collection, found = self._consistent(collection_name, question, asked)
         floor = -2.0 if asked.min_similarity is None else asked.min_similarity
         near = [(anchor, similarity) for anchor, similarity in found if similarity >= floor]
@@ -95,7 +116,7 @@ class Lookup:
             ),
             matches,
             self.encoder.name,
-            encoded.truncated[0],
+            truncated,
         )
 
     def _consistent(
@@ -119,28 +140,29 @@ class Lookup:
         self, collection: int, view: VectorView, question: Question, asked: Asked
     ) -> list[tuple[Anchor, float]] | None:
         """Return candidates with their similarities, None where view and database disagree."""
-        wanted = max(asked.limit, CANDIDATES)
         if asked.where:
-            near = self._near_filtered(collection, view, question, asked.where, wanted)
+            near = self._near_filtered(collection, view, question, asked.where, asked.limit)
         else:
-            hits = view.search(question.vector, wanted)
+            hits = view.search(question.vector, asked.limit)
             near = dict(zip(hits.seqs.tolist(), hits.similarities.tolist(), strict=True))
         if near is None:
             return None
-        equal = [
-            anchor
-            for anchor in self.rows.by_fingerprint(collection, question.fingerprint)
-            if asked.where.admits(anchor)
+        anchors = {
+            anchor.seq: anchor
+            for anchor in self.rows.found(collection, list(near), question.fingerprint)
+        }
+        if not near.keys() <= anchors.keys():
+            return None
+        # Equal texts count however far their vectors lie, but only as the filter admits them.
+        further = [
+            seq for seq, anchor in anchors.items() if seq not in near and asked.where.admits(anchor)
         ]
-        missing = np.array([a.seq for a in equal if a.seq not in near], dtype=np.int64)
-        if missing.size:
-            similarities = view.similarities(missing, question.vector)
+        if further:
+            seqs = np.array(further, dtype=np.int64)
+            similarities = view.similarities(seqs, question.vector)
             if np.isnan(similarities).any():
                 return None
-            near.update(zip(missing.tolist(), similarities.tolist(), strict=True))
-        anchors = self.rows.by_seq(list(near))
-        if len(anchors) != len(near):
-            return None
+            near.update(zip(further, similarities.tolist(), strict=True))
         return [(anchors[seq], similarity) for seq, similarity in near.items()]
 
     def _near_filtered(

@@ -14,8 +14,7 @@ from app.domain.calibration import Calibration, CutOffs
 from app.domain.ports import AnchorReader, VectorView
 from app.domain.verdicts import Verdict, verdict_of
 
-# How many nearest anchors are judged, however few are asked for: the promise of `if_duplicate`,
-# and room for evidence to reorder what similarity alone would cut.
+# How many nearest anchors are looked at before an anchor is created: the promise of `if_duplicate`.
 CANDIDATES = 50
 
 

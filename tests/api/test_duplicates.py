@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api.schemas import DuplicatesOut
 from tests.conftest import CollectionClient
 
 ANCHORS = [
@@ -24,6 +25,7 @@ def faq(collection: CollectionClient) -> CollectionClient:
 def test_a_paraphrase_finds_its_anchor_first(faq: CollectionClient) -> None:
     """The answer has the contract's shape, the best match first."""
     answer = faq.ask("How can I reset my pin code?")
+    DuplicatesOut.model_validate(answer, strict=False, extra="forbid")
     assert list(answer) == ["question", "verdict", "label", "matches", "encoder", "truncated"]
     assert answer["question"] == "How can I reset my pin code?"
     assert answer["encoder"] == "all-minilm-l6-v2"

@@ -204,6 +204,24 @@ def test_equal_canonical_texts_are_found_by_fingerprint(store: AnchorStore) -> N
     assert [anchor.id for anchor in found] == ["a", "b"]
 
 
+def test_found_joins_versions_and_equal_texts(store: AnchorStore) -> None:
+    """Each once, whole, and only what still stands; odd characters survive."""
+    key = default(store)
+    odd = {"nested": {"a": [1, None, "é\u0000☃"]}, "q": """'"\\"""}
+    with store.write() as rows:
+        rows.put(key, [("a", draft("Who?", "x", odd)), ("b", draft("who")), ("c", draft("nul\0l"))])
+        rows.put(key, [("d", draft("gone"))])
+        rows.delete(key, "d")
+        inside = rows.found(key, [3, 4], fingerprint("WHO"))
+    found = store.found(key, [3, 4, 2, 99], fingerprint("WHO"))
+    assert {anchor.id for anchor in found} == {anchor.id for anchor in inside} == {"a", "b", "c"}
+    assert len(found) == 3
+    by_id = store.by_id(key, ["a", "b", "c"])
+    assert {anchor.id: anchor for anchor in found} == by_id
+    assert by_id["a"].metadata == odd
+    assert store.found(key, [], fingerprint("nothing")) == []
+
+
 def test_filters_select_by_label_and_metadata(store: AnchorStore) -> None:
     """All parts must hold; 1 equals 1.0, but neither True nor "1"; absent is not null."""
     key = default(store)

@@ -2,125 +2,204 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 
 from app.domain.errors import NotReady, Overloaded
-from app.workers import INTERACTIVE_RUN, WorkerPool
+from app.workers import INTERACTIVE_RUN, TOGETHER, WorkerPool
 
 
-class Busy:
-    """A pool of one thread, held up until released, that notes the order of what it runs."""
+class Held:
+    """A pool of one thread, held up until released, that notes what it runs, call by call."""
 
-    def __init__(self, capacity: int = 100) -> None:
-        self.pool = WorkerPool(1, capacity)
-        self.order: list[str] = []
+    def __init__(self, capacity: int = 100, threads: int = 1) -> None:
+        self.pool = WorkerPool(threads, capacity)
+        self.calls: list[list[Any]] = []
         self._go = threading.Event()
-        entered = threading.Event()
 
-        def block() -> None:
-            entered.set()
-            assert self._go.wait(10)
+    def block(self, items: Sequence[Any]) -> list[Any]:
+        """Wait to be released."""
+        assert self._go.wait(10)
+        return list(items)
 
-        self.pool.submit(block)
-        assert entered.wait(10)
+    def note(self, items: Sequence[Any]) -> list[Any | Exception]:
+        """Note the items; those that are negative numbers befalls an error."""
+        self.calls.append(list(items))
+        return [ValueError(item) if isinstance(item, int) and item < 0 else item for item in items]
 
-    def note(self, name: str) -> str:
-        """Note that `name` ran."""
-        self.order.append(name)
-        return name
+    def note_one(self, item: Any) -> Any:
+        """Note one item."""
+        self.calls.append([item])
+        return item
 
     def release(self) -> None:
-        """Let the pool run what waits, and wait until it has."""
+        """Let the pool go on."""
         self._go.set()
-        self.pool.close()
 
 
-@pytest.fixture
-def busy() -> Iterator[Busy]:
-    made = Busy()
-    yield made
-    made.release()
+def held(
+    scenario: Callable[[Held], Awaitable[None]], *, capacity: int = 100, threads: int = 1
+) -> Held:
+    """Run a scenario while the pool's threads are held up; return what happened after release."""
+    made = Held(capacity, threads)
+
+    async def run() -> None:
+        blocked = [asyncio.create_task(made.pool.ask(made.block, 0, 0)) for _ in range(threads)]
+        await asyncio.sleep(0.05)
+        try:
+            await scenario(made)
+        finally:
+            made.release()
+            await asyncio.gather(*blocked)
+
+    try:
+        asyncio.run(run())
+    finally:
+        made.release()
+        made.pool.close()
+    assert made.pool.load == 0
+    return made
 
 
-def test_interactive_work_goes_before_bulk_work(busy: Busy) -> None:
+async def started(*coroutines: Awaitable[Any]) -> list[asyncio.Future[Any]]:
+    tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_interactive_work_goes_before_bulk_work() -> None:
     """Whatever the order in which it came."""
-    busy.pool.submit(busy.note, "bulk", bulk=True)
-    busy.pool.submit(busy.note, "asked")
-    busy.release()
-    assert busy.order == ["asked", "bulk"]
+
+    async def scenario(world: Held) -> None:
+        waiting = await started(
+            world.pool.map_bulk(world.note_one, ["bulk"], 1), world.pool.ask(world.note, "asked")
+        )
+        world.release()
+        assert await asyncio.gather(*waiting) == [["bulk"], "asked"]
+
+    assert held(scenario).calls == [["asked"], ["bulk"]]
 
 
-def test_bulk_work_is_never_starved(busy: Busy) -> None:
-    """It gets a turn in so many."""
-    busy.pool.submit(busy.note, "bulk", bulk=True)
-    for _ in range(3 * INTERACTIVE_RUN):
-        busy.pool.submit(busy.note, "asked")
-    busy.release()
-    assert busy.order.index("bulk") <= INTERACTIVE_RUN
-    assert len(busy.order) == 3 * INTERACTIVE_RUN + 1
+def test_items_that_wait_for_the_same_job_run_together() -> None:
+    """As many as pay, each with its own outcome; an error befalls only its own."""
+
+    async def scenario(world: Held) -> None:
+        items = [*range(TOGETHER), -1, "last"]
+        waiting = await started(*(world.pool.ask(world.note, item) for item in items))
+        world.release()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert outcomes[:TOGETHER] == list(range(TOGETHER))
+        assert isinstance(outcomes[TOGETHER], ValueError)
+        assert outcomes[-1] == "last"
+
+    assert held(scenario).calls == [list(range(TOGETHER)), [-1, "last"]]
 
 
-def test_work_whose_client_has_gone_is_dropped_unstarted(busy: Busy) -> None:
-    """A cancelled job never runs."""
-    gone = busy.pool.submit(busy.note, "gone")
-    busy.pool.submit(busy.note, "stays")
-    assert gone.cancel()
-    busy.release()
-    assert busy.order == ["stays"]
+def test_threads_share_what_waits() -> None:
+    """One of them does not take everything while another has nothing."""
+
+    async def scenario(world: Held) -> None:
+        waiting = await started(*(world.pool.ask(world.note, item) for item in range(6)))
+        world.release()
+        await asyncio.gather(*waiting)
+
+    assert max(map(len, held(scenario, threads=2).calls)) == 3
 
 
-def test_an_error_belongs_to_whoever_asked(busy: Busy) -> None:
+def test_bulk_work_is_never_starved() -> None:
+    """It gets a turn in so many, and bulk items never run together."""
+
+    async def scenario(world: Held) -> None:
+        # A job of its own for each, or they would run together.
+        jobs = [partial(world.note) for _ in range(3 * INTERACTIVE_RUN)]
+        waiting = await started(
+            world.pool.map_bulk(world.note_one, ["bulk", "more bulk"], 2),
+            *(world.pool.ask(job, number) for number, job in enumerate(jobs)),
+        )
+        world.release()
+        await asyncio.gather(*waiting)
+
+    calls = held(scenario).calls
+    assert calls.index(["bulk"]) == INTERACTIVE_RUN - 1
+    assert calls.index(["more bulk"]) == 2 * INTERACTIVE_RUN
+    assert len(calls) == 3 * INTERACTIVE_RUN + 2
+
+
+def test_work_whose_client_has_gone_is_dropped_unstarted() -> None:
+    """A cancelled item never runs, and its place is free again."""
+
+    async def scenario(world: Held) -> None:
+        gone, several, stays = await started(
+            world.pool.ask(world.note, "gone"),
+            world.pool.map_bulk(world.note_one, ["a", "b", "c"], 3),
+            world.pool.ask(world.note, "stays"),
+        )
+        assert world.pool.load == 5
+        gone.cancel()
+        several.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert world.pool.load == 1
+        world.release()
+        assert await stays == "stays"
+
+    assert held(scenario).calls == [["stays"]]
+
+
+def test_a_job_that_fails_altogether_fails_for_everyone_in_it() -> None:
     """The thread goes on."""
 
-    def fail() -> None:
+    def fail(_items: Sequence[Any]) -> list[Any]:
         raise ValueError("no")
 
-    failing = busy.pool.submit(fail)
-    after = busy.pool.submit(busy.note, "after")
-    busy.release()
-    with pytest.raises(ValueError, match="no"):
-        failing.result(1)
-    assert after.result(1) == "after"
+    async def scenario(world: Held) -> None:
+        first, second, after = await started(
+            world.pool.ask(fail, 1), world.pool.ask(fail, 2), world.pool.ask(world.note, "after")
+        )
+        world.release()
+        for failing in (first, second):
+            with pytest.raises(ValueError, match="no"):
+                await failing
+        assert await after == "after"
+
+    held(scenario)
 
 
 def test_no_more_than_the_capacity_waits() -> None:
     """Alone, a larger request is let in, or it could never be answered."""
-    pool = WorkerPool(1, capacity=10)
-    pool.reserve(25)
-    with pytest.raises(Overloaded):
-        pool.reserve(1)
-    pool.release(25)
-    pool.reserve(10)
-    with pytest.raises(Overloaded):
-        pool.reserve(1)
-    pool.release(10)
-    assert pool.load == 0
-    pool.close()
+
+    async def scenario(world: Held) -> None:
+        (large,) = await started(world.pool.map_bulk(world.note_one, ["large"], 25))
+        with pytest.raises(Overloaded):
+            await world.pool.ask(world.note, "refused")
+        world.release()
+        assert await large == ["large"]
+        assert await world.pool.ask(world.note, "let in") == "let in"
+
+    assert held(scenario, capacity=10).calls == [["large"], ["let in"]]
 
 
-def test_cancelling_a_waiting_request_frees_its_place(busy: Busy) -> None:
-    """Its parts that have not begun are dropped."""
-
-    async def ask_and_leave() -> None:
-        task = asyncio.create_task(busy.pool.map_bulk(busy.note, ["a", "b", "c"], 3))
-        await asyncio.sleep(0)
-        assert busy.pool.load == 3
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(ask_and_leave())
-    assert busy.pool.load == 0
-    busy.release()
-    assert busy.order == []
-
-
-def test_a_closed_pool_takes_nothing(busy: Busy) -> None:
+def test_a_closed_pool_takes_nothing() -> None:
     """It says that the service is stopping."""
-    busy.release()
+    pool = WorkerPool(2, 10)
+    pool.close()
     with pytest.raises(NotReady):
-        busy.pool.submit(busy.note, "late")
+        asyncio.run(pool.ask(list, "late"))
     with pytest.raises(NotReady):
-        busy.pool.reserve(1)
+        asyncio.run(pool.map_bulk(str, ["late"], 1))
+
+
+def test_a_hundred_threads_of_clients_get_their_own_answers() -> None:
+    """Many loops' worth of items, woken and answered without a loss."""
+    pool = WorkerPool(3, 10_000)
+
+    async def run() -> list[int]:
+        return await asyncio.gather(
+            *(pool.ask(lambda items: [item * 2 for item in items], n) for n in range(3_000))
+        )
+
+    assert asyncio.run(run()) == [2 * n for n in range(3_000)]
+    pool.close()

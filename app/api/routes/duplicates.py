@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from pydantic_core import to_json
 
 from app.api.dependencies import CollectionName, ReadyRuntime
 from app.api.schemas import (
@@ -12,39 +15,72 @@ from app.api.schemas import (
     DuplicatesBatchOut,
     DuplicatesIn,
     DuplicatesOut,
-    match_out,
+    figure,
 )
-from app.usecases.lookup import Answer, Asked
+from app.runtime import CHUNK
+from app.usecases.lookup import Answer, Asked, Lookup
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["duplicates"])
 
 
-@router.post("/duplicates")
+@router.post("/duplicates", response_model=DuplicatesOut)
 async def find_duplicates(
     collection: CollectionName, body: DuplicatesIn, runtime: ReadyRuntime
-) -> DuplicatesOut:
+) -> Response:
     """Return likely duplicates of one question."""
     asked = Asked(body.question, body.limit, body.min_similarity, body.where())
-    return _answer_out(await runtime.workers.run(runtime.lookup, collection, asked))
+    answer = await runtime.workers.ask(runtime.lookup.many, (collection, asked))
+    return Response(to_json(_answer_out(answer)), media_type="application/json")
 
 
-@router.post("/duplicates:batch")
+@router.post("/duplicates:batch", response_model=DuplicatesBatchOut)
 async def find_duplicates_of_many(
     collection: CollectionName, body: DuplicatesBatchIn, runtime: ReadyRuntime
-) -> DuplicatesBatchOut:
+) -> Response:
     """Return likely duplicates of each of up to 256 questions, in order."""
     where = body.where()
-    asked = [Asked(text, body.limit, body.min_similarity, where) for text in body.questions]
-    answers = await runtime.workers.map_bulk(partial(runtime.lookup, collection), asked, len(asked))
-    return DuplicatesBatchOut(results=[_answer_out(answer) for answer in answers])
+    asked = [
+        (collection, Asked(text, body.limit, body.min_similarity, where)) for text in body.questions
+    ]
+    parts = [asked[start : start + CHUNK] for start in range(0, len(asked), CHUNK)]
+    answer = partial(_answer_all, runtime.lookup)
+    answered = await runtime.workers.map_bulk(answer, parts, len(asked))
+    content = to_json({"results": [_answer_out(one) for part in answered for one in part]})
+    return Response(content, media_type="application/json")
 
 
-def _answer_out(answer: Answer) -> DuplicatesOut:
-    return DuplicatesOut(
-        question=answer.question,
-        verdict=answer.verdict,
-        label=answer.label,
-        matches=[match_out(match) for match in answer.matches],
-        encoder=answer.encoder,
-        truncated=answer.truncated,
-    )
+def _answer_all(lookup: Lookup, asked: Sequence[tuple[str, Asked]]) -> list[Answer]:
+    """Return all answers, or raise the first error."""
+    answers = []
+    for outcome in lookup.many(asked):
+        if isinstance(outcome, Exception):
+            raise outcome
+        answers.append(outcome)
+    return answers
+
+
+def _answer_out(answer: Answer) -> dict[str, Any]:
+    """Return what `DuplicatesOut` describes.
+
+    Plain dictionaries straight to bytes: building the models and serialising them again takes
+    longer than searching. The tests hold the answers against the models.
+    """
+    return {
+        "question": answer.question,
+        "verdict": answer.verdict,
+        "label": answer.label,
+        "matches": [
+            {
+                "id": match.anchor.id,
+                "text": match.anchor.text,
+                "label": match.anchor.label,
+                "metadata": match.anchor.metadata,
+                "similarity": figure(match.similarity),
+                "probability": figure(match.probability),
+                "verdict": match.verdict,
+            }
+            for match in answer.matches
+        ],
+        "encoder": answer.encoder,
+        "truncated": answer.truncated,
+    }
