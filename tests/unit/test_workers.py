@@ -65,7 +65,7 @@ def held(
 
 
 async def started(*coroutines: Awaitable[Any]) -> list[asyncio.Future[Any]]:
-    tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(one) for one in coroutines]
     await asyncio.sleep(0)
     return tasks
 
