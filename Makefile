@@ -1,5 +1,6 @@
 # make serve     run the service on http://127.0.0.1:8000
 # make test      lint, types, architecture and tests
+# make main-job, make side-by-side   the figures of the README, from the texts in DATA
 # make encoder   build the shipped encoder again from its pinned weights
 # Settings of the service are environment variables: see docs/operations.md.
 
@@ -9,11 +10,13 @@ BIN := $(VENV)/bin
 # The first Python of 3.11 or newer; PYTHON=… takes another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# Real questions to measure on; they belong to their sources and are no part of the project.
+DATA ?= ../shared/data
 # PyTorch's own index has builds without CUDA; a GPU user gives another, or an empty one for PyPI's.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: serve test lint encoder openapi main-job clean
+.PHONY: serve test lint encoder openapi main-job side-by-side clean
 
 serve: $(VENV)/.service
 	@exec $(BIN)/deja serve
@@ -30,12 +33,18 @@ lint: $(VENV)/.dev
 encoder: $(VENV)/.training
 	$(BIN)/python -m training.export
 
+main-job: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.main_job --data $(DATA)
+
+side-by-side: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.side_by_side --data $(DATA)
+
 openapi: $(VENV)/.service
 	$(BIN)/python -m app.openapi docs/openapi.json
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Deja needs Python 3.11 or newer; install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "could not make $(VENV): is Python's venv module installed?" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "could not make $(VENV): is Python's venv module installed?" >&2; exit 1; }
 
 $(VENV)/.service: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the service into $(VENV) ..."
@@ -44,8 +53,10 @@ $(VENV)/.service: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.torch: constraints.txt | $(BIN)/python
 	@echo "Installing PyTorch into $(VENV) ..."
-	@{ test -n "$(TORCH_INDEX)" && $(PIP_INSTALL) --retries 0 --timeout 15 --index-url $(TORCH_INDEX) torch 2>/dev/null; } \
-		|| $(PIP_INSTALL) torch
+	@{ test -n "$(TORCH_INDEX)" && $(PIP_INSTALL) --no-deps --retries 0 --timeout 15 \
+		--index-url $(TORCH_INDEX) torch 2>/dev/null; } \
+		|| { echo "No build of PyTorch from '$(TORCH_INDEX)': taking the one pip finds (on Linux perhaps a CUDA build of several GB) ..."; \
+		$(PIP_INSTALL) torch; }
 	@touch $@
 
 $(VENV)/.training: $(VENV)/.service $(VENV)/.torch

@@ -66,6 +66,12 @@ def write_lines(lines: Iterator[bytes], file: IO[bytes]) -> int:
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Give a file that takes the place of `path` once all is written, and only then."""
+    path = path.resolve()  # a link stays a link: what it points to is replaced
+    if path.exists() and not path.is_file():
+        # A device or a pipe cannot be replaced, and must not be.
+        with path.open("wb") as device:
+            yield device
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as stored:
@@ -76,6 +82,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 yield stored
             stored.flush()
             os.fsync(stored.fileno())
+        if path.exists():
+            beside.chmod(path.stat().st_mode & 0o777)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -118,7 +118,7 @@ def described(error: httpx.RequestError) -> str:
 def _checked_address(base_url: str) -> str:
     try:
         url = httpx.URL(base_url)
-    except (httpx.InvalidURL, TypeError) as error:
+    except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise InvalidSetting(f"not an address: {base_url!r} ({error})") from error
     if url.scheme not in {"http", "https"} or not url.host:
         raise InvalidSetting(

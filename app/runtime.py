@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -28,13 +29,15 @@ from app.usecases.matching import Judge
 from app.usecases.register import Register
 from app.usecases.startup import bring_index_up, reembed
 from app.usecases.writer import Writer
-from app.workers import WorkerPool
+from app.workers import Slots, WorkerPool
 
 log = logging.getLogger("deja")
 
 DATABASE = "deja.db"
 # Texts a worker encodes before it looks whether somebody waits for a single one.
 CHUNK = 16
+# Each holds a moment of the database open, and the write-ahead log with it.
+EXPORTS = 4
 
 
 @dataclass(slots=True)
@@ -43,7 +46,6 @@ class Readiness:
 
     ready: bool = False
     detail: str = "starting"
-    failed: bool = False
 
     def report(self, detail: str) -> None:
         """Say what is being done."""
@@ -72,6 +74,7 @@ class Runtime:
     compare: Compare
     lock: IO[str]
     key: str | None
+    exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))
     stopping: threading.Event = field(default_factory=threading.Event)
     readiness: Readiness = field(default_factory=Readiness)
     on_failure: Callable[[BaseException], None] | None = None
@@ -87,8 +90,9 @@ class Runtime:
             reembed(self.store, self._encode_side_by_side, self.readiness.report)
             bring_index_up(self.store, self.index, self.readiness.report)
             self.writer.start()
-            self.readiness.report("ready")
-            self.readiness.ready = True
+            if not self.stopping.is_set():
+                self.readiness.report("ready")
+                self.readiness.ready = True
         except NotReady:
             log.info("stopped before the service was ready")
         except Exception as error:  # noqa: BLE001 - whatever it is, the service cannot go on
@@ -114,7 +118,6 @@ class Runtime:
         else:
             log.critical("cannot go on: %s", error, exc_info=error)
         self.readiness.ready = False
-        self.readiness.failed = True
         self.readiness.report("failed; see the log")
         if self.on_failure:
             self.on_failure(error)
@@ -142,19 +145,20 @@ def open_runtime(settings: Settings) -> Runtime:
     encoders = settings.encoders_dir or settings.data_dir / "encoders"
     artifact = load_artifact(find_artifact(settings.encoder, [encoders]))
     encoder = CachedEncoder(OnnxEncoder(artifact), settings.cache_size)
-    lock = _claim(settings.data_dir)
-    try:
-        store = SqliteAnchorStore(settings.data_dir / DATABASE, artifact.fingerprint)
-    except BaseException:
-        lock.close()
-        raise
-    index = FaissIndex(
-        settings.data_dir / "index",
-        encoder.dimension,
-        encoder=artifact.fingerprint,
-        store=store.identity,
-    )
     judge = Judge(artifact.calibration)
+    with ExitStack() as undo:
+        lock = undo.enter_context(_claim(settings.data_dir))
+        store = SqliteAnchorStore(settings.data_dir / DATABASE, artifact.fingerprint)
+        undo.callback(store.close)
+        index = FaissIndex(
+            settings.data_dir / "index",
+            encoder.dimension,
+            encoder=artifact.fingerprint,
+            store=store.identity,
+        )
+        undo.callback(index.close)
+        workers = WorkerPool(settings.threads, settings.queue_size)
+        undo.pop_all()
     runtime = Runtime(
         settings=settings,
         artifact=artifact,
@@ -163,7 +167,7 @@ def open_runtime(settings: Settings) -> Runtime:
         index=index,
         # `runtime` is being made: only a lambda can name what does not exist yet.
         writer=Writer(store, index, on_failure=lambda error: runtime.fail(error)),  # noqa: PLW0108
-        workers=WorkerPool(settings.threads, settings.queue_size),
+        workers=workers,
         judge=judge,
         lookup=Lookup(encoder, store, index, judge),
         register=Register(judge),
@@ -190,7 +194,7 @@ def _claim(folder: Path) -> IO[str]:
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         lock.seek(0)
         owner = lock.read().strip() or "unknown"
         lock.close()
@@ -198,8 +202,15 @@ def _claim(folder: Path) -> IO[str]:
             f"{folder}: the data folder is in use by another deja process ({owner}); "
             "stop it, or choose another folder with DEJA_DATA_DIR"
         ) from error
+    except OSError as error:
+        lock.close()
+        raise DataFolderError(
+            f"{folder}: the data folder cannot be locked ({error.strerror}); "
+            "it must lie on a file system with locks, such as a local disk"
+        ) from error
     lock.seek(0)
     lock.truncate()
-    lock.write(f"process {os.getpid()}\n")
-    lock.flush()
+    with suppress(OSError):  # on a full disk the lock holds all the same, only without a name
+        lock.write(f"process {os.getpid()}\n")
+        lock.flush()
     return lock

@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         Raises SettingsError where the key file cannot be read or is empty.
         """
         if self.admin_key:
-            return self.admin_key.get_secret_value()
+            return _usable(self.admin_key.get_secret_value().strip(), "DEJA_ADMIN_KEY")
         if self.admin_key_file is None:
             return None
         try:
@@ -98,7 +98,14 @@ class Settings(BaseSettings):
             ) from error
         if not key:
             raise SettingsError(f"DEJA_ADMIN_KEY_FILE={self.admin_key_file}: the file is empty")
-        return key
+        return _usable(key, f"DEJA_ADMIN_KEY_FILE={self.admin_key_file}")
+
+
+def _usable(key: str, where: str) -> str:
+    """Return a key that can travel in a header. Raises SettingsError for another."""
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise SettingsError(f"{where}: a key is printable ASCII without spaces")
+    return key
 
 
 def is_loopback(host: str) -> bool:

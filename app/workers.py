@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -37,6 +38,29 @@ class _Item(Generic[_T, _R]):
     answer: asyncio.Future[_R]
 
 
+class Slots:
+    """A few places for work that holds something open for long."""
+
+    def __init__(self, places: int, what: str) -> None:
+        self._free = places
+        self._what = what
+
+    def require_one(self) -> None:
+        """Raise Overloaded unless a place is free."""
+        if self._free <= 0:
+            raise Overloaded(f"too many {self._what} are running; try again", retry_after=5)
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Take a place for a while; only from the event loop's thread. Raises Overloaded."""
+        self.require_one()
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
 class WorkerPool:
     """A fixed number of threads behind a bounded queue with two lanes.
 
@@ -56,7 +80,7 @@ class WorkerPool:
         # for its core's caches still hold the encoder.
         self._idle: list[threading.Lock] = []
         self._threads = [
-            threading.Thread(target=self._work, name=f"deja-worker-{number}")
+            threading.Thread(target=self._work, name=f"deja-worker-{number}", daemon=True)
             for number in range(threads)
         ]
         for thread in self._threads:

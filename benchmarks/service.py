@@ -167,7 +167,7 @@ def folder_bytes(folder: Path) -> int:
 
 def cores() -> int:
     """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, str]:
@@ -180,7 +180,7 @@ def machine() -> dict[str, str]:
         "cores": str(cores()),
         "cpu": models[0] if models else platform.machine(),
         "memory": f"{int(memory) / 2**20:.0f} GiB",
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: version(name) for name in names},
     }

@@ -17,6 +17,9 @@ from app.domain.calibration import CalibrationError
 
 log = logging.getLogger("deja.api")
 
+# A problem names so many wrong fields; a body may have a hundred thousand.
+ERRORS_LIMIT = 50
+
 PROBLEM_JSON = "application/problem+json"
 _OPENAI_PATHS = ("/v1/embeddings", "/v1/models")
 
@@ -115,15 +118,16 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     fields = [
         # Never the input itself: it may be long, secret, or not even valid Unicode.
         {"loc": list(field["loc"]), "msg": _words(field)}
-        for field in error.errors()
+        for field in error.errors()[:ERRORS_LIMIT]
     ]
+    total = len(error.errors())
     if any(field["loc"] == ["body"] for field in fields) and not _says_json(request):
         detail = "send the body with the header `Content-Type: application/json`"
         return problem(request.url.path, 415, "not-json", "Unsupported media type", detail)
     shown = [f"{'.'.join(map(str, field['loc']))}: {field['msg']}" for field in fields[:3]]
     detail = "; ".join(shown)
-    if len(fields) > 3:
-        detail += f"; and {len(fields) - 3} more"
+    if total > 3:
+        detail += f"; and {total - 3} more"
     kind, title = "invalid-request", "Invalid request"
     return problem(request.url.path, 422, kind, title, detail, errors=fields)
 

@@ -24,6 +24,7 @@ from app.domain.verdicts import Verdict
 TEXT_LIMIT = 4_000
 LABEL_LIMIT = 200
 METADATA_LIMIT = 8 * 1024
+METADATA_DEPTH = 32
 QUESTIONS_LIMIT = 256
 ANCHORS_LIMIT = 1_000
 MATCHES_LIMIT = 100
@@ -34,6 +35,8 @@ ANCHOR_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 
 
 def _small_json(value: dict[str, Any]) -> dict[str, Any]:
+    if _deeper(value, METADATA_DEPTH):
+        raise ValueError(f"is nested more than {METADATA_DEPTH} levels deep")
     try:
         size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
     except (ValueError, RecursionError):
@@ -41,6 +44,22 @@ def _small_json(value: dict[str, Any]) -> dict[str, Any]:
     if size > METADATA_LIMIT:
         raise ValueError(f"is {size} bytes of JSON, the limit is {METADATA_LIMIT}")
     return value
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Return whether JSON is nested deeper than `depth`; by level, not by recursion."""
+    level = [value]
+    for _ in range(depth):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+        if not inner:
+            return False
+        level = inner
+    return any(isinstance(item, dict | list) for item in level)
 
 
 TextIn = Annotated[
@@ -62,7 +81,9 @@ class FilterIn(In):
     """Equality on the label and on top-level metadata keys; all must hold."""
 
     label: LabelIn | None = None
-    metadata: dict[str, Scalar] = Field(default_factory=dict, max_length=16)
+    metadata: Annotated[dict[str, Scalar], AfterValidator(_small_json)] = Field(
+        default_factory=dict, max_length=16
+    )
 
     def to_filter(self) -> Filter:
         """Return the domain's filter."""

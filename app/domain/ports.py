@@ -7,7 +7,7 @@ of its immutable `VectorView`s. Similarity is cosine everywhere: higher is more 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -82,6 +82,11 @@ class Hits:
 
 class VectorView(Protocol):
     """One collection's vectors at one moment; nothing ever changes in it."""
+
+    @property
+    def seq(self) -> int:
+        """Return the last change it has applied."""
+        ...
 
     def __len__(self) -> int:
         """Return how many vectors it holds."""
@@ -177,8 +182,14 @@ class AnchorReader(Protocol):
         """Return the anchors of equal canonical text, the oldest version first, 100 at most."""
         ...
 
-    def select(self, collection: int, where: Filter, *, limit: int | None) -> NDArray[np.int64]:
-        """Return the seqs of the anchors that `where` admits, ascending; any `limit` of them."""
+    def select(
+        self, collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[NDArray[np.int64], list[Change]]:
+        """Return the seqs of the anchors that `where` admits, ascending; any `limit` of them.
+
+        With them, of the same moment, the changes after the seq `after`: a view that had applied
+        all up to it holds, with these, exactly what was selected from.
+        """
         ...
 
     def page(
@@ -256,8 +267,11 @@ class AnchorStore(AnchorReader, Protocol):
         """
         ...
 
-    def export(self, collection: int) -> Iterator[list[Anchor]]:
-        """Yield all anchors of one moment, in batches, in the order of their ids."""
+    def export(self, collection: int) -> Generator[list[Anchor], None, None]:
+        """Yield all anchors of one moment, in batches, in the order of their ids.
+
+        Close it if it is not read to its end: until then it holds that moment.
+        """
         ...
 
     def vectors(self, collection: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:

@@ -217,7 +217,7 @@ class _Sealed:
         self._hash.update(data)
         self.size += len(data)
         if len(data) == _PIECE:
-            os.fdatasync(self._file.fileno())
+            os.fsync(self._file.fileno())
         return len(data)
 
     def seal(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, insert, select
+from sqlalchemy import URL, Engine, create_engine, event, insert, select
 from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from app.domain.anchors import DEFAULT_COLLECTION, CollectionSettings
@@ -31,7 +31,7 @@ def open_engine(path: Path) -> Engine:
         _check(path)
     except sqlite3.DatabaseError as error:
         raise _refusal(path, error) from error
-    engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=256)
+    engine = create_engine(URL.create("sqlite", database=str(path)), pool_size=16, max_overflow=256)
     _configure(engine)
     try:
         _prepare(engine, path)
@@ -132,5 +132,5 @@ def plain_words(error: DBAPIError) -> str:
     """Return why a write was refused, for the client whose write it was."""
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_FULL:
-        return "the disk is full; nothing of the request was stored"
-    return f"the database refused the write ({error.orig}); nothing of the request was stored"
+        return "the disk is full; nothing was stored"
+    return f"the database refused the write ({error.orig}); nothing was stored"

@@ -6,7 +6,7 @@ It stands in for the database in tests, and is the shortest statement of what th
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -96,10 +96,20 @@ class _Reads:
         found = [anchor for anchor in self._of(collection) if anchor.fingerprint == fingerprint]
         return sorted(found, key=lambda anchor: anchor.seq)[:_FINGERPRINT_LIMIT]
 
-    def select(self, collection: int, where: Filter, *, limit: int | None) -> NDArray[np.int64]:
-        """Return the seqs of the anchors that `where` admits, ascending; any `limit` of them."""
+    def select(
+        self, collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[NDArray[np.int64], list[Change]]:
+        """Return seqs that `where` admits, and the changes after `after`, of one moment."""
         seqs = sorted(anchor.seq for anchor in self._of(collection) if where.admits(anchor))
-        return np.array(seqs[:limit], dtype=np.int64)
+        return np.array(seqs[:limit], dtype=np.int64), self._changes(collection, after)
+
+    def _changes(self, collection: int, after: int) -> list[Change]:
+        rows = self._state.rows
+        return [
+            replace(change, vector=rows[change.seq].vector if change.seq in rows else None)
+            for of, change in self._state.log
+            if of == collection and change.seq > after
+        ]
 
     def page(
         self, collection: int, *, label: str | None, after: str | None, limit: int
@@ -239,7 +249,7 @@ class MemoryAnchorStore(_Reads):
         yield transaction
         self._state = transaction.state
 
-    def export(self, collection: int) -> Iterator[list[Anchor]]:
+    def export(self, collection: int) -> Generator[list[Anchor], None, None]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""
         anchors = sorted(self._of(collection), key=lambda anchor: anchor.id)
         for start in range(0, len(anchors), _BATCH):
@@ -260,12 +270,7 @@ class MemoryAnchorStore(_Reads):
         """Return the changes after a seq, ascending; None where the log no longer reaches back."""
         if after < self._state.log_start[collection]:
             return None
-        rows = self._state.rows
-        return [
-            replace(change, vector=rows[change.seq].vector if change.seq in rows else None)
-            for of, change in self._state.log
-            if of == collection and change.seq > after
-        ]
+        return self._changes(collection, after)
 
     def last_seq(self) -> int:
         """Return the seq of the last change of any collection, 0 before the first."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, bindparam, func, intersect, select
 
-from app.domain.anchors import Anchor, Collection, Filter, canonical_json
+from app.domain.anchors import Anchor, Change, Collection, Filter, canonical_json
 from app.domain.errors import CollectionNotFound
-from app.storage.rows import anchors_of, to_anchor, to_collection
-from app.storage.schema import anchor_metadata, anchors, collections
+from app.storage.rows import anchors_of, to_anchor, to_collection, to_vector
+from app.storage.schema import anchor_metadata, anchors, changes, collections, vectors
 
 # Below SQLite's smallest limit on the variables of a statement in common builds.
 IN_LIMIT = 900
@@ -114,12 +114,15 @@ class Reader:
             ).all()
         return [to_anchor(row) for row in rows]
 
-    def select(self, collection: int, where: Filter, *, limit: int | None) -> NDArray[np.int64]:
-        """Return the seqs of the anchors that `where` admits, ascending; any `limit` of them."""
+    def select(
+        self, collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[NDArray[np.int64], list[Change]]:
+        """Return seqs that `where` admits, and the changes after `after`, of one moment."""
         query = _selection(collection, where).limit(limit)
         with self._connect() as connection:
             seqs = connection.execute(query).scalars().all()
-        return np.sort(np.array(seqs, dtype=np.int64))
+            changes = changes_after(connection, collection, after)
+        return np.sort(np.array(seqs, dtype=np.int64)), changes
 
     def page(
         self, collection: int, *, label: str | None, after: str | None, limit: int
@@ -141,6 +144,20 @@ class Reader:
         )
         with self._connect() as connection:
             return connection.execute(query).one()
+
+
+def changes_after(connection: Connection, collection: int, seq: int) -> list[Change]:
+    """Return what the log has after a seq, ascending, versions gone since without a vector."""
+    query = (
+        select(changes.c.seq, changes.c.removed, vectors.c.vector)
+        .join(vectors, vectors.c.seq == changes.c.seq, isouter=True)
+        .where(changes.c.collection == collection, changes.c.seq > seq)
+        .order_by(changes.c.seq)
+    )
+    return [
+        Change(seq, removed, None if vector is None else to_vector(vector))
+        for seq, removed, vector in connection.execute(query)
+    ]
 
 
 def _selection(collection: int, where: Filter) -> Select[int] | Any:

@@ -97,6 +97,11 @@ def settings_to_json(settings: CollectionSettings) -> str:
     return json.dumps(asdict(settings))
 
 
+def metadata_to_json(metadata: Metadata) -> str:
+    """Return metadata as it was given: the same numbers, in the same order."""
+    return json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+
+
 def metadata_entries(metadata: Metadata) -> list[tuple[str, str]]:
     """Return (key, canonical JSON of the value) of what a filter can ask for: scalar values."""
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import PoolProxiedConnection, bindparam, func, insert, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.domain.anchors import Anchor, Change, Collection
-from app.domain.errors import StorageFailed
+from app.domain.errors import DataFolderError, StorageFailed
 from app.storage import schema as tables
 from app.storage.database import open_engine, plain_words
-from app.storage.reader import FOUND, Reader
+from app.storage.reader import FOUND, Reader, changes_after
 from app.storage.rows import anchors_of, to_anchor, to_blob, to_vector
 from app.storage.transaction import Transaction
 
-_BATCH = 2_000
+_VECTORS_BATCH = 2_000
+# Each export that nobody reads holds this much.
+_EXPORT_BATCH = 200
 
 
 class SqliteAnchorStore(Reader):
@@ -38,7 +40,11 @@ class SqliteAnchorStore(Reader):
         self._engine = open_engine(path)
         super().__init__(self._engine.connect)
         self._writing = self._engine.execution_options(deja_write=True)
-        self._encoder = self._stamp(encoder)
+        try:
+            self._encoder = self._stamp(encoder)
+        except DBAPIError as error:
+            self._engine.dispose()
+            raise DataFolderError(f"{path}: {plain_words(error)}") from error
         # Every lookup begins with its collection; asking SQL each time costs as much as the search.
         self._known: dict[str, Collection] = {}
         self._known_version = 0
@@ -117,17 +123,19 @@ class SqliteAnchorStore(Reader):
                 yield transaction
         except DBAPIError as error:
             raise StorageFailed(plain_words(error)) from error
+        except SQLAlchemyError as error:
+            raise StorageFailed(f"the database cannot be written now ({error})") from error
         if transaction.changed_collections:
             self._forget_collections()
 
-    def export(self, collection: int) -> Iterator[list[Anchor]]:
+    def export(self, collection: int) -> Generator[list[Anchor], None, None]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""
         query = (
             select(tables.anchors)
             .where(tables.anchors.c.collection == collection)
             .order_by(tables.anchors.c.id)
         )
-        for rows in self._stream(query):
+        for rows in self._stream(query, _EXPORT_BATCH):
             yield [to_anchor(row) for row in rows]
 
     def vectors(self, collection: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
@@ -139,34 +147,24 @@ class SqliteAnchorStore(Reader):
             )
             .order_by(tables.vectors.c.seq)
         )
-        for rows in self._stream(query):
+        for rows in self._stream(query, _VECTORS_BATCH):
             seqs = np.array([row[0] for row in rows], dtype=np.int64)
             yield seqs, to_vector(b"".join(row[1] for row in rows)).reshape(len(rows), -1)
 
-    def _stream(self, query: Any) -> Iterator[Sequence[Any]]:
+    def _stream(self, query: Any, batch: int) -> Generator[Sequence[Any], None, None]:
         with self._engine.connect() as connection:
-            result = connection.execution_options(yield_per=_BATCH).execute(query)
+            result = connection.execution_options(yield_per=batch).execute(query)
             yield from result.partitions()
 
     def changes(self, collection: int, after: int) -> list[Change] | None:
         """Return the changes after a seq, ascending; None where the log no longer reaches back."""
-        query = (
-            select(tables.changes.c.seq, tables.changes.c.removed, tables.vectors.c.vector)
-            .join(tables.vectors, tables.vectors.c.seq == tables.changes.c.seq, isouter=True)
-            .where(tables.changes.c.collection == collection, tables.changes.c.seq > after)
-            .order_by(tables.changes.c.seq)
-        )
         with self._engine.connect() as connection:
             start = connection.execute(
                 select(tables.collections.c.log_start).where(tables.collections.c.key == collection)
             ).scalar_one()
             if after < start:
                 return None
-            rows = connection.execute(query).all()
-        return [
-            Change(seq, removed, None if vector is None else to_vector(vector))
-            for seq, removed, vector in rows
-        ]
+            return changes_after(connection, collection, after)
 
     def last_seq(self) -> int:
         """Return the seq of the last change of any collection, 0 before the first."""

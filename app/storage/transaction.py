@@ -13,13 +13,19 @@ from app.domain.anchors import (
     Change,
     CollectionSettings,
     EncodedDraft,
-    canonical_json,
 )
 from app.domain.errors import StorageFailed
 from app.domain.ports import Remembered
 from app.storage.database import plain_words
 from app.storage.reader import IN_LIMIT, Reader, chunks
-from app.storage.rows import metadata_entries, now_micros, settings_to_json, to_blob, to_micros
+from app.storage.rows import (
+    metadata_entries,
+    metadata_to_json,
+    now_micros,
+    settings_to_json,
+    to_blob,
+    to_micros,
+)
 from app.storage.schema import (
     anchor_metadata,
     anchors,
@@ -87,7 +93,7 @@ class Transaction(Reader):
                     "id": anchor_id,
                     "text": draft.text,
                     "label": draft.label,
-                    "metadata": canonical_json(draft.metadata),
+                    "metadata": metadata_to_json(draft.metadata),
                     "fingerprint": encoded.fingerprint,
                     "truncated": encoded.truncated,
                     "created_at": created,

@@ -20,9 +20,10 @@ NARROW = 10_000
 WIDENING = (256, 2_048, 8_192)
 
 # A version that the view holds and the database no longer does was replaced by a write that is
-# about to be published; that takes well under a millisecond.
-CATCH_UP_TRIES = 400
-CATCH_UP_SECONDS = 0.005
+# about to be published; that takes well under a millisecond. Whoever finds the same again and
+# again is told to come back rather than holding a worker.
+CATCH_UP_SECONDS = 2.0
+PAUSE_SECONDS = 0.002
 
 
 EVERYTHING = Filter()
@@ -127,14 +128,16 @@ class Lookup:
         Vectors come from the view, texts from the database, which may be one commit ahead of it:
         then a candidate's version is gone from one of them, and a fresh view has the answer.
         """
-        for _ in range(CATCH_UP_TRIES):
+        deadline = time.monotonic() + CATCH_UP_SECONDS
+        while True:
             collection = self.rows.collection(collection_name)
             view = self.index.view(collection.key)
             found = self._candidates(collection.key, view, question, asked)
             if found is not None:
                 return collection, found
-            time.sleep(CATCH_UP_SECONDS)
-        raise Unavailable("the index lags behind the database; try again")
+            if time.monotonic() > deadline:
+                raise Unavailable("the index lags behind the database; try again")
+            time.sleep(PAUSE_SECONDS)
 
     def _candidates(
         self, collection: int, view: VectorView, question: Question, asked: Asked
@@ -169,7 +172,7 @@ class Lookup:
         self, collection: int, view: VectorView, question: Question, where: Filter, wanted: int
     ) -> dict[int, float] | None:
         """Return the nearest that `where` admits, None where view and database disagree."""
-        seqs = self.rows.select(collection, where, limit=self.narrow + 1)
+        seqs, newer = self.rows.select(collection, where, limit=self.narrow + 1, after=view.seq)
         if seqs.size > self.narrow:
             for k in self.widening:
                 hits = view.search(question.vector, k)
@@ -185,8 +188,9 @@ class Lookup:
                 ]
                 if len(admitted) >= wanted:
                     return dict(admitted[:wanted])
-            seqs = self.rows.select(collection, where, limit=None)
-        return _nearest(view, seqs, question.vector, wanted)
+            seqs, newer = self.rows.select(collection, where, limit=None, after=view.seq)
+        # Selecting many takes long enough for writes to come in between: the log says which.
+        return _nearest(view.apply(newer), seqs, question.vector, wanted)
 
 
 def _nearest(
@@ -195,6 +199,6 @@ def _nearest(
     """Return the `k` most similar of `seqs`, exactly; None where the view lacks one of them."""
     similarities = view.similarities(seqs, vector)
     if np.isnan(similarities).any():
-        return None
+        return None  # the collection was deleted in the meantime
     order = np.lexsort((seqs, -similarities))[:k]
     return dict(zip(seqs[order].tolist(), similarities[order].tolist(), strict=True))

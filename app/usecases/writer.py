@@ -28,6 +28,8 @@ BATCH_COMMANDS = 256
 # The change log is pruned once this many changes were written since the last time.
 PRUNE_AFTER = 5_000
 PURGE_ROWS = 2_000
+# Remembered answers expire whether or not anything is deleted.
+PURGE_SECONDS = 600.0
 IDLE_SECONDS = 0.5
 
 _T = TypeVar("_T")
@@ -104,7 +106,8 @@ class Writer:
         self._written: dict[int, int] = {}
         # Whatever an earlier process left unfinished is looked for once.
         self._purging = True
-        self._thread = threading.Thread(target=self._loop, name="deja-writer")
+        self._tidied = time.monotonic()
+        self._thread = threading.Thread(target=self._loop, name="deja-writer", daemon=True)
 
     def start(self) -> None:
         """Start taking commands."""
@@ -143,7 +146,7 @@ class Writer:
                     continue
                 if first is None or not self._run_batch(first):
                     return
-                if max(self._written.values(), default=0) >= PRUNE_AFTER:
+                if max(self._written.values(), default=0) >= PRUNE_AFTER or self._overdue():
                     self._tidy()
         except BaseException as error:  # noqa: BLE001 - a dead writer must not go unnoticed
             log.critical("the writer stopped: %s", error)
@@ -179,20 +182,24 @@ class Writer:
 
         deadline = time.monotonic() + BATCH_SECONDS
         try:
-            self._commit(first, more)
-        except StorageFailed as error:
-            log.warning("a batch of %d writes failed: %s", len(batch), error)
-            # Perhaps only one of them cannot be stored; each gets a transaction of its own.
-            for command in batch:
-                try:
-                    self._commit(command, lambda: None)
-                except StorageFailed as alone:
-                    _fail(command.answer, alone)
+            try:
+                self._commit(first, more)
+            except StorageFailed as error:
+                log.warning("a batch of %d writes failed: %s", len(batch), error)
+                # Perhaps only one of them cannot be stored; each gets a transaction of its own.
+                for command in batch:
+                    self._commit_alone(command)
         except BaseException:
             for command in batch:
                 _fail(command.answer, NotReady("the service is stopping"))
             raise
         return goes_on
+
+    def _commit_alone(self, command: _Command[Any]) -> None:
+        try:
+            self._commit(command, lambda: None)
+        except StorageFailed as error:
+            _fail(command.answer, error)
 
     def _commit(self, first: _Command[Any], more: Callable[[], _Command[Any] | None]) -> None:
         """Run commands in one transaction, commit, apply to the index, answer."""
@@ -240,11 +247,18 @@ class Writer:
                     collection, self._store.vectors(collection), self._store.last_seq()
                 )
 
+    def _overdue(self) -> bool:
+        """Return whether it is time to look for what has expired, busy or not."""
+        return time.monotonic() - self._tidied >= (1.0 if self._purging else PURGE_SECONDS)
+
     def _tidy(self) -> None:
-        """Prune the change log and purge deleted rows, a little at a time."""
+        """Prune the change log and purge deleted and expired rows, a little at a time."""
+        if time.monotonic() - self._tidied >= PURGE_SECONDS:
+            self._purging = True
         due = [c for c, written in self._written.items() if written >= PRUNE_AFTER]
         if not due and not self._purging:
             return
+        self._tidied = time.monotonic()
         try:
             with self._store.write() as rows:
                 for collection in due:

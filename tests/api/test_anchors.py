@@ -234,3 +234,50 @@ def test_a_retry_with_the_same_idempotency_key_gets_the_same_answer(
     assert other.status_code == 422
     assert other.json()["type"] == "urn:deja:problem:idempotency-conflict"
     assert collection.post("anchors", body).json()["results"][0]["status"] == "created"
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"k": value}
+    return value
+
+
+def test_metadata_comes_back_as_it_was_sent(collection: CollectionClient) -> None:
+    """The same numbers in the same order, from every route, however deep is allowed."""
+    metadata = {"z": 1.0, "a": 1e300, "big": 2**70, "n": None, "deep": nested(31)}
+    collection.register({"id": "a", "text": "Who are you?", "metadata": metadata})
+    shown = [
+        collection.http.get(f"{collection.url}/anchors/a").text,
+        collection.http.get(f"{collection.url}/anchors").text,
+        collection.http.get(f"{collection.url}/anchors:export").text,
+        collection.post("duplicates", {"question": "Who are you?"}).text,
+    ]
+    for text in shown:
+        assert json.dumps(metadata, separators=(",", ":")) in text
+    again = collection.register({"id": "a", "text": "Who are you?", "metadata": metadata})
+    assert status_of(again) == ["unchanged"]
+
+
+@pytest.mark.parametrize("depth", [33, 300, 900])
+def test_metadata_nested_too_deep_is_refused(collection: CollectionClient, depth: int) -> None:
+    """Or whoever reads the anchor, or any answer with it, would fail on it."""
+    anchors = [{"text": "x", "metadata": nested(depth)}]
+    response = collection.post("anchors", {"anchors": anchors})
+    assert response.status_code == 422
+    assert "nested more than 32 levels" in response.json()["detail"]
+
+
+def test_an_answer_names_at_most_fifty_wrong_fields(collection: CollectionClient) -> None:
+    """A body with thousands of them does not get an answer many times its size."""
+    response = collection.post("anchors", {f"f{i}": 1 for i in range(5_000)})
+    assert response.status_code == 422
+    assert len(response.json()["errors"]) == 50
+    assert "and 4998 more" in response.json()["detail"]
+
+
+def test_no_more_exports_than_four_run_at_once(collection: CollectionClient) -> None:
+    """Each that ends, in whatever way, makes room."""
+    collection.register("One?", "Two?")
+    for _ in range(10):
+        assert collection.http.get(f"{collection.url}/anchors:export").status_code == 200

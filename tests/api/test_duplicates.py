@@ -140,6 +140,10 @@ def test_a_long_question_is_cut_and_says_so(collection: CollectionClient) -> Non
         ({"question": "x", "min_similarity": 1.5}, ["body", "min_similarity"]),
         ({"question": "x", "threshold": 0.5}, ["body", "threshold"]),
         ({"question": "x", "filter": {"lable": "y"}}, ["body", "filter", "lable"]),
+        (
+            {"question": "x", "filter": {"metadata": {"k": "v" * 9000}}},
+            ["body", "filter", "metadata"],
+        ),
     ],
 )
 def test_bad_input_names_the_field(

@@ -235,7 +235,8 @@ def test_filters_select_by_label_and_metadata(store: AnchorStore) -> None:
         rows.put(key, rows_in)
 
     def ids(where: Filter, limit: int | None = None) -> list[str]:
-        seqs = store.select(key, where, limit=limit)
+        seqs, changes = store.select(key, where, limit=limit, after=2)
+        assert [change.seq for change in changes] == [3, 4]
         by_seq = store.by_seq(seqs.tolist())
         assert all(where.admits(anchor) for anchor in by_seq.values())
         return [by_seq[seq].id for seq in seqs.tolist()]
@@ -249,7 +250,7 @@ def test_filters_select_by_label_and_metadata(store: AnchorStore) -> None:
     assert ids(Filter(None, {"gone": None})) == ["c"]
     assert ids(Filter("nothing")) == []
     assert len(ids(Filter(), 3)) == 3
-    assert store.select(key, Filter("nothing"), limit=1).dtype == np.int64
+    assert store.select(key, Filter("nothing"), limit=1, after=4)[0].dtype == np.int64
 
 
 def test_a_filter_forgets_what_an_anchor_was_before(store: AnchorStore) -> None:
@@ -259,9 +260,14 @@ def test_a_filter_forgets_what_an_anchor_was_before(store: AnchorStore) -> None:
         rows.put(key, [("a", draft("one", "x", {"lang": "en"})), ("b", draft("two", "x"))])
         rows.put(key, [("a", draft("one", "x", {"lang": "de"}))])
         rows.delete(key, "b")
-    assert store.select(key, Filter(None, {"lang": "en"}), limit=None).tolist() == []
-    assert store.select(key, Filter(None, {"lang": "de"}), limit=None).tolist() == [3]
-    assert store.select(key, Filter("x"), limit=None).tolist() == [3]
+
+    def seqs(where: Filter) -> list[int]:
+        found: list[int] = store.select(key, where, limit=None, after=0)[0].tolist()
+        return found
+
+    assert seqs(Filter(None, {"lang": "en"})) == []
+    assert seqs(Filter(None, {"lang": "de"})) == [3]
+    assert seqs(Filter("x")) == [3]
 
 
 def test_pages_follow_the_order_of_ids(store: AnchorStore) -> None:

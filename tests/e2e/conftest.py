@@ -27,6 +27,7 @@ class Process:
         self, data_dir: Path, log: Path, *, largest_file: int | None = None, **settings: str
     ) -> None:
         self._log = log
+        self.data_dir = data_dir
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("DEJA_")}
         port = settings.get("DEJA_PORT") or str(free_port())
         environment = {

@@ -179,3 +179,33 @@ def test_a_full_disk_refuses_writes_and_goes_on_answering(start: Start) -> None:
     again = start().ready()
     assert set(stored(again)) == set(acknowledged)
     assert again.http.post(ANCHORS, json={"anchors": [{"text": "more"}]}).status_code == 201
+
+
+def test_an_export_whose_client_leaves_lets_go_of_the_database(start: Start) -> None:
+    """Again and again, more often than exports may run at once; the log can be folded after."""
+    process = start().ready()
+    word = "word " * 400
+    for part in range(3):
+        anchors = [{"text": f"Q{part} {i} {word}", "id": f"{part}-{i}"} for i in range(500)]
+        assert process.http.post(ANCHORS, json={"anchors": anchors}).status_code == 201
+    for _ in range(12):
+        deadline = time.monotonic() + 10
+        while True:
+            with process.http.stream("GET", f"{ANCHORS}:export") as response:
+                if response.status_code == 200:
+                    next(response.iter_raw())
+                    break
+            assert response.status_code == 503
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    deadline = time.monotonic() + 10
+    while True:
+        with sqlite3.connect(process.data_dir / "deja.db") as database:
+            busy = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        database.close()
+        if not busy:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "Exception ignored" not in process.log
+    assert "Traceback" not in process.log

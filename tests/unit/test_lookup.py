@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from app.domain.anchors import Filter
+from app.domain.errors import Unavailable
 from app.domain.verdicts import Verdict
 from app.index.memory import MemoryIndex, MemoryView
 from app.storage.memory import MemoryAnchorStore
-from app.usecases.lookup import Answer, Asked, Lookup
+from app.usecases.lookup import CATCH_UP_SECONDS, Answer, Asked, Lookup
 from app.usecases.matching import Judge
 from app.usecases.writer import Writer, Writing
 from tests.unit.fakes import CALIBRATION, DIMENSION, WordEncoder
@@ -139,8 +142,7 @@ class LaggingIndex(MemoryIndex):
         return super().view(collection)
 
 
-@pytest.mark.parametrize("where", [Filter(), Filter("x")])
-def test_a_lookup_never_sees_half_of_a_write(where: Filter) -> None:
+def test_a_lookup_never_sees_half_of_a_write() -> None:
     """An update is committed but not yet in the view: the lookup waits for it.
 
     Without that it would find neither the old text nor the new one.
@@ -152,9 +154,7 @@ def test_a_lookup_never_sees_half_of_a_write(where: Filter) -> None:
     world.put(("a", "yellow pink", "x"))
     answers: list[Answer] = []
     asking = threading.Thread(
-        target=lambda: answers.append(
-            world.lookup()("default", Asked("red green blue", where=where))
-        )
+        target=lambda: answers.append(world.lookup()("default", Asked("red green blue")))
     )
     asking.start()
     assert index.asked.wait(10)
@@ -163,6 +163,43 @@ def test_a_lookup_never_sees_half_of_a_write(where: Filter) -> None:
     index.publish()
     asking.join(10)
     assert [match.anchor.text for match in answers[0].matches] == ["yellow pink"]
+    world.writer.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"narrow": 0, "widening": ()}])
+def test_a_filtered_lookup_needs_no_waiting(options: dict[str, Any]) -> None:
+    """The log tells it what the view lacks, however wide the filter is and whoever writes.
+
+    An update, an insert and a deletion are committed and not yet published.
+    """
+    index = LaggingIndex()
+    world = World(index)
+    world.put(("a", "red green blue", "x"), ("gone", "red green", "x"), ("b", "red blue", "x"))
+    index.hold()
+    world.put(("a", "yellow pink", "x"), ("new", "red green black", "x"))
+
+    def delete(writing: Writing) -> None:
+        change = writing.rows.delete(1, "gone")
+        assert change is not None
+        writing.record(1, [change])
+
+    world.writer.submit(delete).result(10)
+    asked = Asked("red green blue", where=Filter("x"))
+    assert set(ids(world.lookup(**options)("default", asked))) == {"a", "b", "new"}
+    world.writer.close()
+
+
+def test_a_lookup_that_cannot_catch_up_says_so_in_time() -> None:
+    """It holds no worker for longer than a few seconds."""
+    index = LaggingIndex()
+    world = World(index)
+    world.put(("a", "red green blue", "x"))
+    index.hold()
+    world.put(("a", "yellow pink", "x"))
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        world.lookup()("default", Asked("red green blue"))
+    assert time.monotonic() - began < CATCH_UP_SECONDS + 1
     world.writer.close()
 
 

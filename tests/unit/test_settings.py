@@ -98,6 +98,14 @@ def test_a_key_file_must_hold_a_key(tmp_path: Path) -> None:
     assert Settings(admin_key_file=path).key() == "k1"
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "tab\tinside"])
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    """Or the service would start and refuse everyone."""
+    with pytest.raises(SettingsError, match="printable ASCII"):
+        Settings(admin_key=key).key()
+    assert Settings(admin_key=" k ").key() == "k"
+
+
 def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the command line client are known."""
     monkeypatch.setenv("DEJA_PROT", "1")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Annotated
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Message, Receive, Scope, Send
 
 from app.api.dependencies import (
     AnchorIdInPath,
@@ -35,6 +37,8 @@ from app.domain.errors import AnchorNotFound, InvalidField
 from app.runtime import Runtime
 from app.usecases.register import Idempotency
 from app.usecases.writer import Writing
+
+UNREAD_SECONDS = 30.0
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["anchors"])
 
@@ -177,9 +181,25 @@ def _read_cursor(cursor: str) -> str:
         ) from None
 
 
+class ExportResponse(StreamingResponse):
+    """A stream that ends with its client: an export holds a moment of the database open."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, unless the client leaves or reads nothing for `UNREAD_SECONDS`."""
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(UNREAD_SECONDS):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_in_time)
+        finally:
+            await cast("AsyncGenerator[str, None]", self.body_iterator).aclose()
+
+
 @router.get(
     "/anchors:export",
-    response_class=StreamingResponse,
+    response_class=ExportResponse,
     responses={
         200: {
             "description": "All anchors of one moment, one JSON object a line.",
@@ -189,10 +209,25 @@ def _read_cursor(cursor: str) -> str:
 )
 async def export_anchors(collection: CollectionName, runtime: ReadyRuntime) -> StreamingResponse:
     """Stream all anchors of one moment as NDJSON."""
+    runtime.exports.require_one()
     key = (await run_in_threadpool(runtime.store.collection, collection)).key
-    return StreamingResponse(_lines(runtime, key), media_type="application/x-ndjson")
+    return ExportResponse(_lines(runtime, key), media_type="application/x-ndjson")
 
 
-def _lines(runtime: Runtime, collection: int) -> Iterator[str]:
-    for anchors in runtime.store.export(collection):
-        yield "".join(anchor_out(anchor).model_dump_json() + "\n" for anchor in anchors)
+async def _lines(runtime: Runtime, collection: int) -> AsyncGenerator[str, None]:
+    """Yield the lines of an export, and let go of its database connection however it ends."""
+    with runtime.exports.one():
+        batches = runtime.store.export(collection)
+        try:
+            while True:
+                part = await run_in_threadpool(_some_lines, batches)
+                if not part:
+                    return
+                yield part
+        finally:
+            batches.close()
+
+
+def _some_lines(batches: Generator[list[Anchor], None, None]) -> str:
+    """Return the lines of the next batch, an empty text after the last one."""
+    return "".join(anchor_out(anchor).model_dump_json() + "\n" for anchor in next(batches, []))

@@ -9,6 +9,7 @@ from app.api.dependencies import CollectionName, ReadyRuntime, write
 from app.api.schemas import CollectionOut, CollectionsOut, CutOffsOut, SettingsIn
 from app.domain.anchors import DEFAULT_COLLECTION, Collection
 from app.domain.errors import CollectionProtected
+from app.domain.ports import AnchorReader
 from app.runtime import Runtime
 from app.usecases.writer import Writing
 
@@ -20,7 +21,8 @@ async def list_collections(runtime: ReadyRuntime) -> CollectionsOut:
     """Return every collection with its settings and counts."""
 
     def read() -> list[CollectionOut]:
-        return [_collection_out(runtime, found) for found in runtime.store.collections()]
+        store = runtime.store
+        return [_collection_out(runtime, found, store) for found in store.collections()]
 
     return CollectionsOut(collections=await run_in_threadpool(read))
 
@@ -30,7 +32,8 @@ async def get_collection(collection: CollectionName, runtime: ReadyRuntime) -> C
     """Return one collection with its settings and counts."""
 
     def read() -> CollectionOut:
-        return _collection_out(runtime, runtime.store.collection(collection))
+        store = runtime.store
+        return _collection_out(runtime, store.collection(collection), store)
 
     return await run_in_threadpool(read)
 
@@ -50,11 +53,13 @@ async def put_collection(
     settings = (body or SettingsIn()).to_settings()
     runtime.judge.cut_offs(settings)  # refuses explicit cut-offs that contradict each other
 
-    def command(writing: Writing) -> bool:
-        return writing.rows.put_collection(collection, settings)
+    def command(writing: Writing) -> tuple[bool, CollectionOut]:
+        created = writing.rows.put_collection(collection, settings)
+        return created, _collection_out(runtime, writing.rows.collection(collection), writing.rows)
 
-    response.status_code = 201 if await write(runtime, command) else 200
-    return await get_collection(collection, runtime)
+    created, shown = await write(runtime, command)
+    response.status_code = 201 if created else 200
+    return shown
 
 
 @router.delete("/{collection}", status_code=204)
@@ -72,8 +77,8 @@ async def delete_collection(collection: CollectionName, runtime: ReadyRuntime) -
     return Response(status_code=204)
 
 
-def _collection_out(runtime: Runtime, collection: Collection) -> CollectionOut:
-    anchors, labels = runtime.store.count(collection.key)
+def _collection_out(runtime: Runtime, collection: Collection, rows: AnchorReader) -> CollectionOut:
+    anchors, labels = rows.count(collection.key)
     cut_offs = runtime.judge.cut_offs(collection.settings)
     settings = collection.settings
     return CollectionOut(
