@@ -44,8 +44,10 @@ _TITLES = {
     401: "Unauthorized",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timed out",
     413: "Body too large",
     500: "Internal error",
+    503: "Overloaded",
 }
 
 

@@ -24,6 +24,11 @@ log = logging.getLogger("deja.api")
 # They tell nothing but a status, and those who probe have no key.
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 
+# Bodies of the largest size that may be held at once.
+BODIES_TOGETHER = 16
+# A body that is announced and does not come holds its connection no longer than this.
+BODY_SECONDS = 30.0
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -87,14 +92,16 @@ class RequireKey:
 
 
 class LimitBody:
-    """Refuses bodies over a limit with 413, announced or not.
+    """Refuses bodies over a limit with 413, announced or not, and too many at once with 503.
 
-    limit: bytes.
+    limit: bytes of one body. together: bytes of all bodies of requests under way.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, together: int | None = None) -> None:
         self._app = app
         self._limit = limit
+        self._together = together or BODIES_TOGETHER * limit
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it with 413."""
@@ -115,17 +122,34 @@ class LimitBody:
             await answer(scope, receive, send)
             return
         read = 0
+        complete = False
 
         async def receive_counted() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    message = await receive()
+            except TimeoutError:
+                late = f"the body did not go on for {BODY_SECONDS:.0f} s"
+                raise HTTPException(408, late, {"Connection": "close"}) from None
             if message["type"] == "http.request":
-                read += len(message.get("body", b""))
+                size = len(message.get("body", b""))
+                read += size
+                self._held += size
+                complete = not message.get("more_body", False)
                 if read > self._limit:
                     raise HTTPException(413, detail, {"Connection": "close"})
+                if self._held > self._together:
+                    much = "too many large requests at once; try again"
+                    raise HTTPException(503, much, {"Retry-After": "1"})
             return message
 
-        await self._app(scope, receive_counted, send)
+        try:
+            await self._app(scope, receive_counted, send)
+        finally:
+            self._held -= read
 
 
 class DropAbandoned:

@@ -190,8 +190,9 @@ class Writer:
                 for command in batch:
                     self._commit_alone(command)
         except BaseException:
+            # Not "try again": it may have been committed.
             for command in batch:
-                _fail(command.answer, NotReady("the service is stopping"))
+                _fail(command.answer, RuntimeError("the writer stopped; perhaps it is stored"))
             raise
         return goes_on
 

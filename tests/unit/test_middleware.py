@@ -6,6 +6,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from app.api.middleware import DropAbandoned, LimitBody, RequestId
 
@@ -87,6 +88,33 @@ def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
         asyncio.run(run())
     assert getattr(caught.value, "status_code", None) == 413
     assert read == [6]
+
+
+def test_bodies_together_are_bounded_and_give_their_room_back() -> None:
+    """A request that would pass the bound is told to come back; ended ones no longer count."""
+
+    async def reader(_scope: Any, receive: Callable[[], Any], _send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    async def run() -> None:
+        layer = LimitBody(reader, limit=10, together=14)
+        waiting = Exchange(body(b"x" * 8, more=True))
+        first = asyncio.create_task(layer(SCOPE, waiting.receive, waiting.send))
+        await asyncio.sleep(0)
+        refused = Exchange(body(b"x" * 8))
+        with pytest.raises(HTTPException) as caught:
+            await layer(SCOPE, refused.receive, refused.send)
+        assert caught.value.status_code == 503
+        small = Exchange(body(b"x" * 6))
+        await layer(SCOPE, small.receive, small.send)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        again = Exchange(body(b"x" * 10))
+        await layer(SCOPE, again.receive, again.send)
+
+    asyncio.run(run())
 
 
 def test_a_request_whose_client_leaves_is_cancelled() -> None:

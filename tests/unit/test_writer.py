@@ -232,7 +232,7 @@ def test_an_error_outside_any_command_is_told_not_swallowed() -> None:
     answer = writer.submit(put("a"))
     assert told.wait(10)
     assert [str(error) for error in failures] == ["broken"]
-    with pytest.raises(NotReady):
+    with pytest.raises(RuntimeError, match="perhaps it is stored"):
         answer.result(10)
     with pytest.raises(NotReady):
         writer.submit(put("b"))
