@@ -118,9 +118,10 @@ def described(error: httpx.RequestError) -> str:
 def _checked_address(base_url: str) -> str:
     try:
         url = httpx.URL(base_url)
+        host = url.host  # decodes international names
     except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise InvalidSetting(f"not an address: {base_url!r} ({error})") from error
-    if url.scheme not in {"http", "https"} or not url.host:
+    if url.scheme not in {"http", "https"} or not host:
         raise InvalidSetting(
             f"not an address: {base_url!r}; it has to look like http://127.0.0.1:8000"
         )

@@ -43,7 +43,13 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         finally:
             await run_in_threadpool(opened.close)
 
-    app = FastAPI(title="Deja", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="Deja",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)

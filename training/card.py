@@ -19,6 +19,8 @@ def model_card(manifest: Manifest, calibration: Mapping[str, object]) -> str:
     duplicate, review = measured.at(cut_offs.duplicate_at), measured.at(cut_offs.review_at)
     made: dict[str, Any] = manifest.made
     tools = ", ".join(f"{name} {release}" for name, release in made["with"].items())
+    digest = made["weights_sha256"]
+    weights = f"SHA-256 `{digest}`" if digest else "their hash is not known"
     form = (
         "int8: weights with one scale an output channel, word embeddings with one scale a row, "
         "activations with constant scales (set on sample texts and random tokens, spread evened "
@@ -35,7 +37,7 @@ get vectors with a high cosine. An encoder artifact of Deja, read by its service
 |---|---|
 | base model | {manifest.base_model}, {made["origin"]} |
 | licence | {manifest.licence} |
-| weights | SHA-256 `{made["weights_sha256"]}` |
+| weights | {weights} |
 | reads | up to {manifest.max_tokens} tokens, special ones included; the rest is cut, and said so |
 | pooling | {manifest.pooling}, then unit length, both inside `model.onnx` |
 | numbers | {form} |

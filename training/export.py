@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from app.encoders.artifact import (
     CALIBRATION,
     CARD,
     MODEL,
+    NAME_PATTERN,
     SHIPPED,
     TOKENIZER,
     Artifact,
@@ -254,6 +256,19 @@ def _previous(output: Path) -> Artifact:
         raise TrainingError(f"no calibration to keep ({error}); give --pairs FILE") from error
 
 
+def _release(output: Path, pairs: Pairs | None) -> str:
+    """Return the version of the artifact that is replaced, `1` where there is none.
+
+    Raises TrainingError where it is needed for its calibration as well.
+    """
+    try:
+        return _previous(output).manifest.version
+    except TrainingError:
+        if pairs is None:
+            raise
+        return "1"
+
+
 def _dimension(model: onnx.ModelProto) -> int:
     ids = np.array([[0, 1]], dtype=np.int64)
     session = open_session(model)
@@ -262,6 +277,14 @@ def _dimension(model: onnx.ModelProto) -> int:
 
 def _json(data: dict[str, object]) -> bytes:
     return (json.dumps(data, indent=1) + "\n").encode()
+
+
+def _check_name(output: Path) -> None:
+    """Raise TrainingError unless an artifact can be named like the folder."""
+    if not re.fullmatch(NAME_PATTERN, output.name):
+        raise TrainingError(
+            f"{output}: an artifact is named like its folder, with letters, digits and . _ - only"
+        )
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -284,7 +307,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--population", default="", help="what the pairs are, in words (the file's name)"
     )
-    parser.add_argument("--release", default="1", help="the artifact's version (%(default)s)")
+    parser.add_argument(
+        "--release", help="the artifact's version; by default that of the one it replaces"
+    )
     return parser.parse_args(arguments)
 
 
@@ -297,15 +322,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from training.data import read_pairs
 
             pairs = read_pairs(chosen.pairs)
-        else:
-            _previous(chosen.output)  # before the work, not after it
+        # Whatever would be refused is refused before the work, not after it.
+        _check_name(chosen.output)
+        release = chosen.release or _release(chosen.output, pairs)
         artifact = export_artifact(
             export_model(chosen.model),
             chosen.output,
             precision=chosen.precision,
             pairs=pairs,
             population=chosen.population or (chosen.pairs.name if chosen.pairs else ""),
-            release=chosen.release,
+            release=release,
         )
     except DejaError as error:
         sys.stderr.write(f"error: {error}\n")

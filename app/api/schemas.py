@@ -68,7 +68,7 @@ TextIn = Annotated[
 LabelIn = Annotated[str, StringConstraints(min_length=1, max_length=LABEL_LIMIT)]
 MetadataIn = Annotated[dict[str, Any], AfterValidator(_small_json)]
 AnchorId = Annotated[str, StringConstraints(pattern=ANCHOR_ID_PATTERN)]
-Probability = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class In(BaseModel):
@@ -91,8 +91,8 @@ class FilterIn(In):
 
 
 class _Narrowing(In):
-    limit: int = Field(10, ge=1, le=MATCHES_LIMIT)
-    min_similarity: float | None = Field(None, ge=-1, le=1)
+    limit: int = Field(10, ge=1, le=MATCHES_LIMIT, strict=True)
+    min_similarity: float | None = Field(None, ge=-1, le=1, strict=True)
     filter: FilterIn | None = None
 
     def where(self) -> Filter:

@@ -33,6 +33,8 @@ FILES = (MODEL, TOKENIZER, CALIBRATION, CARD)
 OUTPUT = "sentence_embedding"
 SHIPPED = Path(__file__).resolve().parent.parent / "artifacts"
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
 _AGAIN = "export it again, or put back a complete copy"
 
 
@@ -49,7 +51,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(min_length=1)
     base_model: str
     dimension: int = Field(gt=0)

@@ -106,6 +106,7 @@ class Judge:
             similarities = view.similarities(seqs, question.vector).tolist()
             return self.matches(question, zip(equal, similarities, strict=True), settings)[0]
         hits = view.search(question.vector, CANDIDATES + (except_seq is not None))
+        # Only what will be a duplicate is read, most often nothing.
         least = self.cut_offs(settings).duplicate_at
         near = {
             seq: similarity

@@ -137,6 +137,8 @@ def test_a_long_question_is_cut_and_says_so(collection: CollectionClient) -> Non
         ({}, ["body", "question"]),
         ({"question": "x", "limit": 0}, ["body", "limit"]),
         ({"question": "x", "limit": 101}, ["body", "limit"]),
+        ({"question": "x", "limit": "5"}, ["body", "limit"]),
+        ({"question": "x", "limit": True}, ["body", "limit"]),
         ({"question": "x", "min_similarity": 1.5}, ["body", "min_similarity"]),
         ({"question": "x", "threshold": 0.5}, ["body", "threshold"]),
         ({"question": "x", "filter": {"lable": "y"}}, ["body", "filter", "lable"]),

@@ -36,6 +36,7 @@ def test_every_response_carries_a_request_id(shared_service: httpx.Client) -> No
     ("method", "path", "content", "status", "kind"),
     [
         ("GET", "/nothing", None, 404, "not-found"),
+        ("GET", "/v1/collections/", None, 404, "not-found"),
         ("PATCH", "/v1/collections", None, 405, "method-not-allowed"),
         ("POST", "/v1/collections/default/duplicates", b"{", 422, "invalid-request"),
         ("POST", "/v1/collections/default/duplicates", b"[" * 100_000, 400, "malformed-request"),

@@ -108,6 +108,15 @@ def test_exporting_twice_gives_the_same_bytes(exported: Exported) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["my model", "..", "-x"])
+def test_a_folder_no_artifact_can_be_named_like_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """One line, before the work."""
+    assert main(["--output", str(tmp_path / name)]) == 1
+    assert "an artifact is named like its folder" in capsys.readouterr().err
+
+
 def test_no_calibration_and_no_pairs_is_one_clear_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

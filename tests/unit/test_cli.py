@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from typer.testing import CliRunner, Result
 
 from app import __version__
 from app.cli import Seams, cli
+from app.cli_output import replacing
+from app.client import DejaClient
+from app.client_errors import InvalidSetting
 
 MATCH = {
     "id": "faq-1",
@@ -231,3 +236,37 @@ def test_help_loads_nothing_of_the_service() -> None:
     code = f"import sys, app.cli; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path: Path) -> None:
+    """With the rights that the target had: an export may hold what not everyone shall read."""
+    target, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    with replacing(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_file_is_written_to_not_replaced(tmp_path: Path) -> None:
+    """A pipe here; a device is the same."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[bytes] = []
+    reading = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reading.start()
+    with replacing(pipe) as file:
+        file.write(b"lines")
+    reading.join(10)
+    assert received == [b"lines"]
+    assert pipe.is_fifo()
+
+
+def test_an_address_that_cannot_be_one_is_a_clear_line() -> None:
+    """Whatever the libraries below make of it."""
+    for address in ("http://xn--.com", "http://[::1", "ftp://host"):
+        with pytest.raises(InvalidSetting, match="not an address"):
+            DejaClient(address)

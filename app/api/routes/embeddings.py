@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import ReadyRuntime, encode
 from app.api.schemas import QUESTIONS_LIMIT, In, TextIn
 from app.domain.errors import InvalidField, ModelNotFound
+from app.domain.ports import Encoded
 from app.runtime import Runtime
 
 router = APIRouter(prefix="/v1", tags=["embeddings"])
@@ -67,8 +69,8 @@ class ModelsOut(BaseModel):
     data: list[ModelOut]
 
 
-@router.post("/embeddings")
-async def create_embeddings(body: EmbeddingsIn, runtime: ReadyRuntime) -> EmbeddingsOut:
+@router.post("/embeddings", response_model=EmbeddingsOut)
+async def create_embeddings(body: EmbeddingsIn, runtime: ReadyRuntime) -> Response:
     """Return the vectors of up to 256 texts."""
     encoder = runtime.encoder
     if body.model != encoder.name:
@@ -80,8 +82,14 @@ async def create_embeddings(body: EmbeddingsIn, runtime: ReadyRuntime) -> Embedd
     texts = [body.input] if isinstance(body.input, str) else body.input
     encoded = await encode(runtime, texts)
     as_base64 = body.encoding_format == "base64"
+    content = await run_in_threadpool(_answer, encoded, encoder.name, as_base64=as_base64)
+    return Response(content, media_type="application/json")
+
+
+def _answer(encoded: Encoded, model: str, *, as_base64: bool) -> str:
+    """Return the body of an answer; a hundred thousand numbers would hold up the event loop."""
     used = sum(encoded.tokens)
-    return EmbeddingsOut(
+    answer = EmbeddingsOut(
         data=[
             EmbeddingOut(
                 index=place,
@@ -92,9 +100,10 @@ async def create_embeddings(body: EmbeddingsIn, runtime: ReadyRuntime) -> Embedd
             )
             for place, vector in enumerate(encoded.vectors)
         ],
-        model=encoder.name,
+        model=model,
         usage=UsageOut(prompt_tokens=used, total_tokens=used),
     )
+    return answer.model_dump_json()
 
 
 @router.get("/models")
