@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from app.encoders.artifact import OUTPUT
+from app.encoders.artifact import OUTPUT, graph_input
 
 if TYPE_CHECKING:
     import onnx
@@ -41,15 +41,7 @@ def encode_call(
     session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]]
 ) -> NDArray[np.float32]:
     """Return the vectors, (n, dim) float32, of token rows in one call, padded on the right."""
-    longest = max(map(len, rows))
-    ids = np.zeros((len(rows), longest), dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-        mask[place, : len(row)] = 1
-    vectors: NDArray[np.float32] = session.run(
-        [OUTPUT], {"input_ids": ids, "attention_mask": mask}
-    )[0]
+    vectors: NDArray[np.float32] = session.run([OUTPUT], graph_input(rows))[0]
     return vectors
 
 

@@ -13,11 +13,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.domain.calibration import Calibration, CalibrationError
@@ -76,6 +78,20 @@ class Artifact:
     manifest: Manifest
     fingerprint: str
     calibration: Calibration
+
+
+def graph_input(rows: Sequence[Sequence[int]]) -> dict[str, NDArray[np.int64]]:
+    """Return what an artifact's graph takes: token rows, padded on the right, and their mask.
+
+    Both are (n, t), t the longest row's length. Serving and training go through here, so that
+    neither can come to pad otherwise than the other.
+    """
+    ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def load_artifact(path: Path | str) -> Artifact:

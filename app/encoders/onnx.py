@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from app.domain.errors import ArtifactError
 from app.domain.ports import Encoded
-from app.encoders.artifact import MODEL, OUTPUT, TOKENIZER
+from app.encoders.artifact import MODEL, OUTPUT, TOKENIZER, graph_input
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,14 +95,7 @@ class OnnxEncoder:
 
     def _run(self, rows: list[list[int]]) -> NDArray[np.float32]:
         """Return the vectors, (n, dim) float32, of token rows, padded to the longest."""
-        longest = max(map(len, rows))
-        ids = np.zeros((len(rows), longest), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = row
-            mask[place, : len(row)] = 1
-        feed = {"input_ids": ids, "attention_mask": mask}
-        vectors: NDArray[np.float32] = self._session.run([OUTPUT], feed)[0]
+        vectors: NDArray[np.float32] = self._session.run([OUTPUT], graph_input(rows))[0]
         return vectors
 
 
