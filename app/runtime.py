@@ -208,9 +208,7 @@ def _claim(folder: Path) -> IO[str]:
             f"{folder}: the data folder cannot be locked ({error.strerror}); "
             "it must lie on a file system with locks, such as a local disk"
         ) from error
-    lock.seek(0)
-    lock.truncate()
     with suppress(OSError):  # on a full disk the lock holds all the same, only without a name
-        lock.write(f"process {os.getpid()}\n")
-        lock.flush()
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"process {os.getpid()}\n".encode())
     return lock

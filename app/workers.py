@@ -45,15 +45,11 @@ class Slots:
         self._free = places
         self._what = what
 
-    def require_one(self) -> None:
-        """Raise Overloaded unless a place is free."""
-        if self._free <= 0:
-            raise Overloaded(f"too many {self._what} are running; try again", retry_after=5)
-
     @contextmanager
     def one(self) -> Iterator[None]:
         """Take a place for a while; only from the event loop's thread. Raises Overloaded."""
-        self.require_one()
+        if self._free <= 0:
+            raise Overloaded(f"too many {self._what} are running; try again", retry_after=5)
         self._free -= 1
         try:
             yield

@@ -178,7 +178,7 @@ class Lookup:
                 hits = view.search(question.vector, k)
                 anchors = self.rows.by_seq(hits.seqs.tolist())
                 if len(anchors) != hits.seqs.size:
-                    return None
+                    break  # a write came in between; the log helps below, and only there
                 admitted = [
                     (seq, similarity)
                     for seq, similarity in zip(

@@ -266,9 +266,9 @@ class Writer:
                     saved = self._index.saved_seq(collection)
                     if saved is not None:
                         rows.prune(collection, saved)
-                    self._written[collection] = 0
-                if self._purging:
-                    self._purging = rows.purge(PURGE_ROWS)
+                more = self._purging and rows.purge(PURGE_ROWS)
+            self._purging = more
+            self._written.update(dict.fromkeys(due, 0))
         except StorageFailed as error:
             log.warning("tidying failed and will be tried again: %s", error)
 

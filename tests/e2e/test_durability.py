@@ -209,3 +209,22 @@ def test_an_export_whose_client_leaves_lets_go_of_the_database(start: Start) -> 
         time.sleep(0.05)
     assert "Exception ignored" not in process.log
     assert "Traceback" not in process.log
+
+
+def test_exports_beyond_the_limit_are_told_to_come_back(start: Start) -> None:
+    """Never a 200 with half a body: each is whole, or a 503 that says when to try again."""
+    process = start().ready()
+    anchors = [{"id": f"a{i}", "text": f"Q{i} {'word ' * 200}"} for i in range(1000)]
+    assert process.http.post(ANCHORS, json={"anchors": anchors}).status_code == 201
+
+    def export(_number: int) -> tuple[int, int]:
+        with httpx.Client(base_url=process.url, timeout=30) as http:
+            response = http.get(f"{ANCHORS}:export")
+        assert response.status_code == 200 or response.headers["retry-after"] == "5"
+        return response.status_code, len(response.text.splitlines())
+
+    with ThreadPoolExecutor(24) as threads:
+        outcomes = list(threads.map(export, range(24)))
+    assert {lines for status, lines in outcomes if status == 200} == {1000}
+    assert {status for status, _ in outcomes} == {200, 503}
+    assert export(0) == (200, 1000)

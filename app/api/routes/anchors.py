@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import suppress
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Header, Query, Response
@@ -37,6 +38,7 @@ from app.domain.errors import AnchorNotFound, InvalidField
 from app.runtime import Runtime
 from app.usecases.register import Idempotency
 from app.usecases.writer import Writing
+from app.workers import Slots
 
 UNREAD_SECONDS = 30.0
 
@@ -186,15 +188,21 @@ def _read_cursor(cursor: str) -> str:
 class ExportResponse(StreamingResponse):
     """A stream that ends with its client: an export holds a moment of the database open."""
 
+    slots: Slots
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, unless the client leaves or reads nothing for `UNREAD_SECONDS`."""
+        """Send it, unless the client leaves or reads nothing for `UNREAD_SECONDS`.
+
+        Raises Overloaded, before anything is sent, where too many run already.
+        """
 
         async def send_in_time(message: Message) -> None:
             async with asyncio.timeout(UNREAD_SECONDS):
                 await send(message)
 
         try:
-            await super().__call__(scope, receive, send_in_time)
+            with self.slots.one():
+                await super().__call__(scope, receive, send_in_time)
         finally:
             await cast("AsyncGenerator[str, None]", self.body_iterator).aclose()
 
@@ -211,22 +219,24 @@ class ExportResponse(StreamingResponse):
 )
 async def export_anchors(collection: CollectionName, runtime: ReadyRuntime) -> StreamingResponse:
     """Stream all anchors of one moment as NDJSON."""
-    runtime.exports.require_one()
     key = (await run_in_threadpool(runtime.store.collection, collection)).key
-    return ExportResponse(_lines(runtime, key), media_type="application/x-ndjson")
+    response = ExportResponse(_lines(runtime, key), media_type="application/x-ndjson")
+    response.slots = runtime.exports
+    return response
 
 
 async def _lines(runtime: Runtime, collection: int) -> AsyncGenerator[str, None]:
     """Yield the lines of an export, and let go of its database connection however it ends."""
-    with runtime.exports.one():
-        batches = runtime.store.export(collection)
-        try:
-            while True:
-                part = await run_in_threadpool(_some_lines, batches)
-                if not part:
-                    return
-                yield part
-        finally:
+    batches = runtime.store.export(collection)
+    try:
+        while True:
+            part = await run_in_threadpool(_some_lines, batches)
+            if not part:
+                return
+            yield part
+    finally:
+        # A stopping server may cancel this while a thread still reads the next batch.
+        with suppress(ValueError):
             batches.close()
 
 

@@ -9,7 +9,6 @@ from app.api.dependencies import CollectionName, ReadyRuntime, write
 from app.api.schemas import CollectionOut, CollectionsOut, CutOffsOut, SettingsIn
 from app.domain.anchors import DEFAULT_COLLECTION, Collection
 from app.domain.errors import CollectionProtected
-from app.domain.ports import AnchorReader
 from app.runtime import Runtime
 from app.usecases.writer import Writing
 
@@ -22,7 +21,7 @@ async def list_collections(runtime: ReadyRuntime) -> CollectionsOut:
 
     def read() -> list[CollectionOut]:
         store = runtime.store
-        return [_collection_out(runtime, found, store) for found in store.collections()]
+        return [_collection_out(runtime, found) for found in store.collections()]
 
     return CollectionsOut(collections=await run_in_threadpool(read))
 
@@ -33,7 +32,7 @@ async def get_collection(collection: CollectionName, runtime: ReadyRuntime) -> C
 
     def read() -> CollectionOut:
         store = runtime.store
-        return _collection_out(runtime, store.collection(collection), store)
+        return _collection_out(runtime, store.collection(collection))
 
     return await run_in_threadpool(read)
 
@@ -53,13 +52,14 @@ async def put_collection(
     settings = (body or SettingsIn()).to_settings()
     runtime.judge.cut_offs(settings)  # refuses explicit cut-offs that contradict each other
 
-    def command(writing: Writing) -> tuple[bool, CollectionOut]:
+    def command(writing: Writing) -> tuple[bool, Collection]:
         created = writing.rows.put_collection(collection, settings)
-        return created, _collection_out(runtime, writing.rows.collection(collection), writing.rows)
+        return created, writing.rows.collection(collection)
 
-    created, shown = await write(runtime, command)
+    created, stored = await write(runtime, command)
     response.status_code = 201 if created else 200
-    return shown
+    # Counted out here: the writer has better to do.
+    return await run_in_threadpool(_collection_out, runtime, stored)
 
 
 @router.delete("/{collection}", status_code=204)
@@ -77,8 +77,8 @@ async def delete_collection(collection: CollectionName, runtime: ReadyRuntime) -
     return Response(status_code=204)
 
 
-def _collection_out(runtime: Runtime, collection: Collection, rows: AnchorReader) -> CollectionOut:
-    anchors, labels = rows.count(collection.key)
+def _collection_out(runtime: Runtime, collection: Collection) -> CollectionOut:
+    anchors, labels = runtime.store.count(collection.key)
     cut_offs = runtime.judge.cut_offs(collection.settings)
     settings = collection.settings
     return CollectionOut(
