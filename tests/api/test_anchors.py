@@ -276,8 +276,8 @@ def test_an_answer_names_at_most_fifty_wrong_fields(collection: CollectionClient
     assert "and 4998 more" in response.json()["detail"]
 
 
-def test_no_more_exports_than_four_run_at_once(collection: CollectionClient) -> None:
-    """Each that ends, in whatever way, makes room."""
+def test_an_export_that_ends_makes_room(collection: CollectionClient) -> None:
+    """More of them one after another than may run at once."""
     collection.register("One?", "Two?")
     for _ in range(10):
         assert collection.http.get(f"{collection.url}/anchors:export").status_code == 200

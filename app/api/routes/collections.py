@@ -20,8 +20,7 @@ async def list_collections(runtime: ReadyRuntime) -> CollectionsOut:
     """Return every collection with its settings and counts."""
 
     def read() -> list[CollectionOut]:
-        store = runtime.store
-        return [_collection_out(runtime, found) for found in store.collections()]
+        return [_collection_out(runtime, found) for found in runtime.store.collections()]
 
     return CollectionsOut(collections=await run_in_threadpool(read))
 
@@ -31,8 +30,7 @@ async def get_collection(collection: CollectionName, runtime: ReadyRuntime) -> C
     """Return one collection with its settings and counts."""
 
     def read() -> CollectionOut:
-        store = runtime.store
-        return _collection_out(runtime, store.collection(collection))
+        return _collection_out(runtime, runtime.store.collection(collection))
 
     return await run_in_threadpool(read)
 
