@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
 
 from app.domain.calibration import Calibration, CutOff
-from training.evaluate import precision_recall
+from training.metrics import precision_recall
 
-# A row measured on fewer pairs says more about chance than about the encoder.
+# A row measured on fewer pairs says more about chance than about the encoder. Of a small set of
+# pairs a tenth has to do: a coarse table, whose population says how small it is, and none at all
+# would leave a collection without cut-offs.
 FEWEST_PAIRS_A_ROW = 100
+_SHARE_A_ROW = 0.1
 _STEP = 0.005
 
 
@@ -18,7 +23,8 @@ def fit(similarities: ArrayLike, labels: ArrayLike, *, population: str) -> Calib
     """Return the logistic calibration of (n,) similarities with (n,) labels, and its table.
 
     The fit is maximum likelihood without regularisation. The table has a row every 0.005 of
-    probability, as far as at least FEWEST_PAIRS_A_ROW pairs lie at or above it.
+    probability, as far as at least FEWEST_PAIRS_A_ROW pairs lie at or above it, or a tenth of all
+    where that is less.
 
     population: what the pairs are, in words.
     Raises ValueError where labels are not of both kinds or the lengths differ.
@@ -29,12 +35,13 @@ def fit(similarities: ArrayLike, labels: ArrayLike, *, population: str) -> Calib
     model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
     model.fit(scores[:, None], duplicate)
     slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
+    fewest = min(FEWEST_PAIRS_A_ROW, math.ceil(_SHARE_A_ROW * len(duplicate)))
     rows = []
     for step in range(1, round(1 / _STEP)):
         probability = step * _STEP
         similarity = (np.log(probability / (1 - probability)) - intercept) / slope
         place = int(np.searchsorted(-curve.thresholds, -similarity, side="right")) - 1
-        if place < 0 or curve.accepted[place] < FEWEST_PAIRS_A_ROW:
+        if place < 0 or curve.accepted[place] < fewest:
             break
         rows.append(
             CutOff(

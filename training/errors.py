@@ -18,10 +18,17 @@ class PairsError(TrainingError):
     """A file of labelled pairs is missing or malformed.
 
     line: 1-based, the header is line 1; None where the whole file is at fault.
+    unit: what `line` counts, `row` where the file has no lines.
     """
 
-    def __init__(self, path: Path, problem: str, line: int | None = None) -> None:
-        place = f"{path}" if line is None else f"{path}, line {line}"
+    def __init__(
+        self, path: Path, problem: str, line: int | None = None, *, unit: str = "line"
+    ) -> None:
+        place = f"{path}" if line is None else f"{path}, {unit} {line}"
         super().__init__(f"{place}: {problem}")
         self.path = path
         self.line = line
+
+
+class PrecisionLost(TrainingError):
+    """A graph with smaller numbers tells duplicates from others too much worse than fp32 does."""

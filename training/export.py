@@ -33,14 +33,14 @@ from app.encoders.artifact import (
     write_artifact,
 )
 from training.card import model_card
-from training.errors import TrainingError
+from training.errors import PrecisionLost, TrainingError
 from training.int8 import observe, quantise_static
 from training.sample_texts import SAMPLE_TEXTS
 from training.vectors import encode_rows, open_session, pair_similarities
 from training.weights import Base, find_base
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sentence_transformers import SentenceTransformer
 
@@ -51,7 +51,12 @@ DEFAULT_OUTPUT = SHIPPED / "all-minilm-l6-v2"
 SMOOTHING = 0.8
 # Of 127: the eighth bit overflows on CPUs without VNNI, and costs next to nothing to leave out.
 WEIGHT_LIMIT = 64
+# Points of average precision that int8 may lose, and the pairs below which so little is chance.
+LARGEST_LOSS = 0.5
+_ENOUGH_PAIRS = 1_000
 _CONFIG = {"activations": "static", "smoothing": SMOOTHING, "weight_limit": WEIGHT_LIMIT}
+# What a manifest says of the data.
+_TOLD = ("files", "pairs", "positives", "negatives", "texts", "groups", "dropped")
 # Above the noise between kinds of CPU, far below what any change of the weights does.
 SAME_VECTORS = 1e-3
 _LIBRARIES = ("torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "tokenizers")
@@ -75,6 +80,20 @@ class Exported:
     def graph(self, precision: str) -> onnx.ModelProto:
         """Return the graph of a precision, `fp32` or `int8`."""
         return self.int8 if precision == "int8" else self.fp32
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a tuned model was made from, for its manifest and its card.
+
+    base: before tuning; config: the settings of the run; data: what was read and dropped;
+    terms: of the data, in words.
+    """
+
+    base: Base
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    terms: str
 
 
 def export_model(model: str = DEFAULT_MODEL) -> Exported:
@@ -104,35 +123,43 @@ def export_artifact(
     pairs: Pairs | None = None,
     population: str = "",
     release: str = "1",
+    largest_loss: float = LARGEST_LOSS,
+    trained: Trained | None = None,
 ) -> Artifact:
     """Write the artifact folder `output`, named like it, and return it.
 
     pairs: what to calibrate and measure on, at their population's base rate; without them, the
     calibration and figures of the artifact already at `output` are kept if its vectors are the
-    same ones. population: what the pairs are, in words.
-    Raises TrainingError where there is nothing to take the calibration from.
+    same ones. population: what the pairs are, in words. largest_loss: points of average precision
+    that int8 may lose against fp32 on 1,000 pairs or more. trained: where the model was tuned.
+    Raises TrainingError where there is nothing to take the calibration from, PrecisionLost where
+    int8 loses more than it may; then nothing is written.
     """
     if pairs is None:
         calibration, metrics, data = _kept(exported, output, precision)
     else:
         calibration, metrics, data = _measured(exported, precision, pairs, population)
+        if len(pairs) >= _ENOUGH_PAIRS:
+            _check_loss(metrics["average_precision"], precision, largest_loss)
     graph = exported.graph(precision)
+    base = exported.base if trained is None else trained.base
     manifest = Manifest(
         name=output.name,
         version=release,
-        base_model=exported.base.name,
+        base_model=base.name,
         dimension=_dimension(graph),
         max_tokens=exported.max_tokens,
         pooling=exported.pooling,
         precision=precision,
         batching="padded",
-        licence=exported.base.licence or "see the base model",
+        licence=base.licence or "see the base model",
         made={
-            "origin": exported.base.origin,
+            "origin": base.origin,
             "weights_sha256": exported.base.sha256,
             "config": _CONFIG if precision == "int8" else {},
             "calibrated_on": data,
             "with": {library: version(library).split("+")[0] for library in _LIBRARIES},
+            **({} if trained is None else _training(trained)),
         },
         metrics=metrics,
     )
@@ -142,6 +169,21 @@ def export_artifact(
         CALIBRATION: _json(calibration),
         CARD: model_card(manifest, calibration).encode(),
     }
+    return write_artifact(output, manifest, files)
+
+
+def publish_artifact(
+    staged: Artifact, output: Path, beside: Mapping[str, Mapping[str, float]]
+) -> Artifact:
+    """Write an artifact that was measured to its place, with the figures, and return it.
+
+    beside: the main figure of each dev set, by encoder: its base, itself and others.
+    """
+    manifest = staged.manifest.model_copy(
+        update={"name": output.name, "metrics": {**staged.manifest.metrics, "beside": beside}}
+    )
+    files = {name: (staged.path / name).read_bytes() for name in staged.manifest.files}
+    files[CARD] = model_card(manifest, staged.calibration.to_json()).encode()
     return write_artifact(output, manifest, files)
 
 
@@ -185,7 +227,7 @@ def _measured(
 ) -> tuple[dict[str, object], dict[str, Any], dict[str, Any]]:
     """Return calibration, metrics and what they were measured on, from labelled pairs."""
     from training.calibrate import fit, log_loss
-    from training.evaluate import average_precision
+    from training.metrics import average_precision
 
     rows = exported.rows(pairs.texts)
     reference = encode_rows(open_session(exported.fp32), rows, together=True)
@@ -214,6 +256,26 @@ def _measured(
         "sha256": pairs.fingerprint,
     }
     return calibration.to_json(), metrics, data
+
+
+def _check_loss(measured: Mapping[str, float], precision: str, largest: float) -> None:
+    """Raise PrecisionLost where the precision costs more points of AP than it may."""
+    lost = 100 * (measured["fp32"] - measured[precision])
+    if lost > largest:
+        raise PrecisionLost(
+            f"{precision} loses {lost:.2f} points of average precision against fp32, more than "
+            f"the {largest:g} allowed"
+        )
+
+
+def _training(trained: Trained) -> dict[str, Any]:
+    """Return what a manifest says of the training: settings, data and terms."""
+    return {
+        "base_weights_sha256": trained.base.sha256,
+        "training": dict(trained.config),
+        "trained_on": {name: trained.data[name] for name in _TOLD},
+        "terms": trained.terms,
+    }
 
 
 def _kept(
@@ -299,6 +361,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--precision", choices=["int8", "fp32"], default="int8")
     parser.add_argument(
+        "--largest-loss",
+        type=float,
+        default=LARGEST_LOSS,
+        metavar="POINTS",
+        help="points of average precision that int8 may lose (%(default)s)",
+    )
+    parser.add_argument(
         "--pairs",
         type=Path,
         help="gzipped TSV of labelled pairs to calibrate on; of a file with a column `natural`, "
@@ -319,9 +388,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         pairs = None
         if chosen.pairs is not None:
-            from training.data import read_pairs
+            from training.data import read_natural_pairs
 
-            pairs = read_pairs(chosen.pairs)
+            pairs = read_natural_pairs(chosen.pairs)
         # Whatever would be refused is refused before the work, not after it.
         _check_name(chosen.output)
         release = chosen.release or _release(chosen.output, pairs)
@@ -332,6 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pairs=pairs,
             population=chosen.population or (chosen.pairs.name if chosen.pairs else ""),
             release=release,
+            largest_loss=chosen.largest_loss,
         )
     except DejaError as error:
         sys.stderr.write(f"error: {error}\n")

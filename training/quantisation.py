@@ -35,10 +35,10 @@ from onnxruntime.quantization import (
 )
 
 from app.domain.errors import DejaError
-from training.data import Pairs, read_pairs
-from training.evaluate import average_precision
+from training.data import Pairs, read_natural_pairs
 from training.export import DEFAULT_MODEL, Exported, export_model, load_model, scale_rows
 from training.int8 import observe, quantise_blocks, quantise_rows, quantise_static
+from training.metrics import average_precision
 from training.onnx_graph import trace
 from training.sample_texts import SAMPLE_TEXTS
 from training.vectors import encode_call, encode_rows, open_session, pair_similarities
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
     try:
-        pairs = read_pairs(chosen.pairs) if chosen.pairs else None
+        pairs = read_natural_pairs(chosen.pairs) if chosen.pairs else None
         for line in report(pairs, model=chosen.model, only=chosen.only, rounds=chosen.rounds):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()

@@ -9,10 +9,10 @@ from sentence_transformers import SentenceTransformer
 
 from app.encoders.artifact import MODEL, SHIPPED, Artifact, load_artifact
 from app.encoders.onnx import OnnxEncoder
-from training.data import read_pairs
+from training.data import read_natural_pairs
 from training.errors import TrainingError
-from training.evaluate import average_precision
 from training.export import Exported, export_artifact, export_model, load_model, main
+from training.metrics import average_precision
 from training.sample_texts import SAMPLE_TEXTS
 from training.vectors import encode_call, encode_rows, open_session, pair_similarities
 from training.weights import find_base
@@ -131,7 +131,7 @@ def test_no_calibration_and_no_pairs_is_one_clear_line(
 def test_the_shipped_figures_are_those_measured() -> None:
     """Average precision on the pairs of its calibration is what its manifest says, to 0.0005."""
     artifact = load_artifact(COMMITTED)
-    pairs = read_pairs(PAIRS)
+    pairs = read_natural_pairs(PAIRS)
     assert artifact.manifest.made["calibrated_on"]["sha256"] == pairs.fingerprint
     vectors = OnnxEncoder(artifact).encode(pairs.texts).vectors
     measured = average_precision(pair_similarities(vectors, pairs), pairs.labels)

@@ -1,0 +1,103 @@
+"""The model card: of the base as it is shipped, and of an encoder that was trained."""
+
+from typing import Any
+
+from app.encoders.artifact import CARD, SHIPPED, Manifest, load_artifact
+from tests.training import fake_run
+from training.card import model_card
+
+BESIDE = {
+    "base": {"forum-dev": 0.7711, "shop-questions": 0.8914, "banking": 0.6561, "home": 0.6012},
+    "fp32": {"forum-dev": 0.8064, "shop-questions": 0.8883, "banking": 0.6357, "home": 0.6054},
+    "int8": {"forum-dev": 0.8051, "shop-questions": 0.8873, "banking": 0.635, "home": 0.6043},
+    "reference": {"forum-dev": 0.8011, "shop-questions": 0.9154, "banking": 0.6951},
+}
+
+
+def card(
+    config: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    beside: dict[str, dict[str, float]] | None = None,
+) -> str:
+    """Return the card of an invented encoder, with what training says of it."""
+    chosen = fake_run.CONFIG if config is None else config
+    made = {
+        **fake_run.MANIFEST["made"],
+        "training": chosen,
+        "trained_on": fake_run.DATA if data is None else data,
+        "terms": chosen.get("terms", ""),
+    }
+    metrics = {**fake_run.MANIFEST["metrics"], "beside": BESIDE if beside is None else beside}
+    manifest = Manifest.model_validate({**fake_run.MANIFEST, "made": made, "metrics": metrics})
+    return model_card(manifest, fake_run.calibration())
+
+
+def test_the_card_of_the_shipped_base_is_the_committed_one() -> None:
+    """Without training, the card is what it was, byte for byte."""
+    shipped = load_artifact(SHIPPED / "all-minilm-l6-v2")
+    written = (shipped.path / CARD).read_bytes()
+    assert model_card(shipped.manifest, shipped.calibration.to_json()).encode() == written
+
+
+def test_the_card_says_what_it_was_trained_on() -> None:
+    """Counts, files, what was left out, and the terms of the data."""
+    found = card()
+    assert (
+        "98,733 pairs of duplicates, 40,369 labelled non-duplicates, 151,227 texts, 49,910 groups "
+        "of duplicates, from\n\n| file | SHA-256 |\n|---|---|\n"
+        f"| `data/forum-train.tsv.gz` | `{'a1' * 32}` |\n"
+    ) in found
+    assert "Left out: 3 blank, 41 self-pair, 19 contradiction." in found
+    assert (
+        "**Terms of the data:** The forum's texts are for non-commercial use; the rewrites are "
+        "CC BY-SA 4.0. The licence above is that of the base model"
+    ) in found
+
+
+def test_the_card_says_what_it_gained_and_forgot() -> None:
+    """The table before and after, and the losses of what is served once more as a limit."""
+    found = card({**fake_run.CONFIG, "beside": ["../models/all-mpnet-base-v2"]})
+    assert (
+        "| set | base | fp32 | int8 | all-mpnet-base-v2 |\n|---|---:|---:|---:|---:|\n"
+        "| forum-dev | 77.1 | 80.6 (+3.5) | 80.5 (+3.4) | 80.1 (+3.0) |\n"
+    ) in found
+    assert "| home | 60.1 | 60.5 (+0.4) | 60.4 (+0.3) | \N{EN DASH} |\n" in found
+    assert (
+        "it is worse than its base on shop-questions (-0.4 points), banking (-2.1 points)."
+    ) in found
+
+
+def test_a_card_without_losses_promises_nothing() -> None:
+    """Where no set lost, the sets that were not measured are still named as a limit."""
+    found = card(beside={"base": {"forum": 0.7}, "int8": {"forum": 0.71}})
+    assert "of the sets above it lost on none, but others were not measured." in found
+
+
+def test_the_card_says_how_it_was_trained_and_how_to_use_it() -> None:
+    """Recipe, every setting, the service's setting, and the command for one's own data."""
+    found = card()
+    assert "- A batch holds 80 duplicate pairs, no two of one group" in found
+    assert "| `mine_margin` | `0.05` |\n" in found
+    assert "| `teacher` | none |\n" in found
+    assert "`DEJA_ENCODER=forum-encoder`" in found
+    assert (
+        "deja-train --pairs MY-PAIRS.csv --output runs/mine --name my-encoder "
+        "--base all-MiniLM-L6-v2 --loss full --alpha 0.25 --batch 80\n"
+    ) in found
+    assert "## Made again" not in found
+
+
+def test_the_card_of_a_run_that_was_not_measured() -> None:
+    """What is not known is said: figures, terms, files."""
+    found = card({"base": "some-base"}, {}, {})
+    assert "It was not measured beside its base: what it gained and lost is not known." in found
+    assert "forgets others: how much, was not measured." in found
+    assert "**Terms of the data:** not recorded." in found
+    assert "Its counts were not recorded, from\n\nfiles not recorded." in found
+    assert "From some-base, both sides of a pair through the same weights." in found
+
+
+def test_names_cannot_break_a_table() -> None:
+    """A bar or a line break in a setting stays inside its cell."""
+    found = card({"terms": "a | b\n## c `d`"})
+    assert "| `terms` | `a \\| b ## c 'd'` |\n" in found

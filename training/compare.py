@@ -1,0 +1,85 @@
+"""Losses compared on one budget: `python -m training.compare --config FILE --output FOLDER`.
+
+One run a loss, with everything else the same: base, pairs, order, steps, dev sets. Every row of
+the comparison is such a run; those that are finished are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.domain.errors import DejaError
+from training import run
+from training.config import TrainConfig, add_flags, read_config
+
+COMPARISON = "comparison.json"
+LOSSES = ("original", "full", "softmax")
+
+
+def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
+    """Train once with each loss, in folders below the config's output; return the comparison.
+
+    What was trained is measured in fp32, as the losses differ and not the export.
+    Raises TrainingError where an input cannot be used.
+    """
+    from training.encoders import load_encoder
+    from training.finish import measured
+    from training.prepare import prepare
+    from training.train import train
+
+    prepared = prepare(config)
+    base = measured(load_encoder(config.base), config, prepared)
+    rows: list[dict[str, Any]] = []
+    for loss in losses:
+        chosen = config.model_copy(update={"loss": loss, "output": config.output / loss})
+        run.check(chosen, resume=True)
+        run.start(chosen, prepared.summary)
+        model = chosen.output / run.MODEL
+        if not model.is_dir():
+            train(chosen, prepared, resume=True)
+        last = run.last_logged(chosen.output / run.LOG)
+        rows.append(
+            {
+                "loss": loss,
+                "run": chosen.output.name,
+                "steps": last["step"],
+                "seconds": last["seconds"],
+                "sets": measured(load_encoder(str(model)), config, prepared),
+                "base": base,
+            }
+        )
+    budget = {
+        "steps": max(row["steps"] for row in rows),
+        "pairs_a_batch": config.batch,
+        "seconds": max(row["seconds"] for row in rows),
+    }
+    file = config.output / COMPARISON
+    run.write_json(file, {"budget": budget, "rows": rows})
+    return file
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare as the command line says; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.compare", description=__doc__)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON file of settings")
+    parser.add_argument(
+        "--losses", nargs="+", default=LOSSES, metavar="LOSS", help="(original full softmax)"
+    )
+    add_flags(parser)
+    given = vars(parser.parse_args(arguments))
+    file, losses = given.pop("config"), given.pop("losses")
+    try:
+        made = compare(read_config(file, given), losses)
+    except DejaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(f"{made}: {len(losses)} losses compared\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,46 @@
+"""A whole run: read, train, export, measure, report; each part once, and whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from app.encoders.artifact import MANIFEST
+from training import run
+from training.finish import finish, install
+from training.prepare import prepare
+from training.train import Processes, train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.config import TrainConfig
+
+
+def run_pipeline(config: TrainConfig, *, resume: bool = False) -> Path | None:
+    """Return the folder of the artifact; None in every process but the first.
+
+    Whatever the inputs can be refused for, they are refused before anything is written.
+    resume: go on with the run in the output folder; parts that are done are not done again.
+    Raises TrainingError, naming file and line, where an input cannot be used.
+    """
+    processes = Processes.of_environment()
+    if processes.first:
+        run.check(config, resume=resume)
+    artifact = config.output / config.name
+    if not (resume and (artifact / MANIFEST).is_file()):
+        # Text is tokenised before the loaders of torch could fork; the warning is of no use.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        prepared = prepare(config)
+        if processes.first:
+            run.start(config, prepared.summary)
+        if not (config.output / run.MODEL).is_dir():
+            train(config, prepared, resume=resume)
+        if not processes.first:
+            return None
+        artifact = finish(config, prepared)
+    elif not processes.first:
+        return None
+    if config.install is not None:
+        install(artifact, config.install)
+    return artifact

@@ -1,0 +1,98 @@
+"""A run's settings in words, for the report and the model card."""
+
+from __future__ import annotations
+
+from training.reporting.run_folder import Json, number
+
+# With s the cosine, A an anchor, P its duplicate, N a text of another group.
+_FORMULAS = {
+    "full": "L_full = L1 + L2: L1 = max(mean of the negatives - s(A,P) + alpha, 0), "
+    "L2 = max(closest negative - s(A,P) + alpha, 0)",
+    "mean_negative": "L1 = max(mean of the negatives - s(A,P) + alpha, 0)",
+    "closest_negative": "L2 = max(closest negative - s(A,P) + alpha, 0)",
+    "original": "L_original = max(s(A,N) - s(A,P) + alpha, 0) over explicit triplets",
+    "softmax": "in-batch softmax (multiple negatives ranking)",
+}
+_CLOSEST = {
+    "hardest": "the closest negative is the most similar one",
+    "semi-hard": "the closest negative is the most similar one below the positive",
+}
+
+
+def recipe(config: Json, *, steps: int | None = None) -> list[str]:
+    """Return what was done, a sentence a setting that matters; settings not known are left out.
+
+    steps: of the optimiser, as many as were made.
+    """
+    found = [_loss(config)]
+    batch, accumulate = number(config.get("batch")), number(config.get("accumulate")) or 1
+    if batch:
+        size = f"{batch:.0f} duplicate pairs, no two of one group of duplicates"
+        times = f", {accumulate:.0f} batches a step" if accumulate > 1 else ""
+        made = "A" if steps is None else f"{steps:,} steps; a"
+        found.append(f"{made} batch holds {size}{times}.")
+    rate = number(config.get("learning_rate"))
+    if rate:
+        warmup, decay = number(config.get("warmup")), number(config.get("weight_decay"))
+        rising = f" after a warm-up over {warmup:.0%} of the steps" if warmup else ""
+        weights = f", weight decay {decay:g}" if decay else ""
+        frozen = "; the word embeddings stay as they are" if config.get("freeze_embeddings") else ""
+        found.append(f"AdamW with a learning rate of {rate:g}{rising}{weights}{frozen}.")
+    found += [*_negatives(config), *_closeness(config)]
+    if "seed" in config:
+        found.append(f"Seed {config['seed']}.")
+    return [sentence for sentence in found if sentence]
+
+
+def _loss(config: Json) -> str:
+    loss = str(config.get("loss", ""))
+    if not loss:
+        return ""
+    words = _FORMULAS.get(loss, loss)
+    alpha, scale = number(config.get("alpha")), number(config.get("scale"))
+    if loss == "softmax":
+        return f"Loss: {words}" + (f", scale {scale:g}." if scale else ".")
+    parts = [words]
+    if loss in ("full", "closest_negative") and str(config.get("closest")) in _CLOSEST:
+        parts.append(_CLOSEST[str(config["closest"])])
+    if loss == "full":
+        weights = [number(config.get(name)) for name in ("mean_weight", "closest_weight")]
+        if None not in weights and weights != [1.0, 1.0]:
+            parts.append(f"L1 weighs {weights[0]:g}, L2 {weights[1]:g}")
+    if alpha is not None:
+        parts.append(f"alpha = {alpha:g}")
+    return f"Loss: {'; '.join(parts)}."
+
+
+def _negatives(config: Json) -> list[str]:
+    found = []
+    if config.get("labelled_negatives"):
+        found.append("Labelled non-duplicates join the batch as negatives.")
+    looked = number(config.get("mine"))
+    if looked:
+        every = number(config.get("mine_every"))
+        margin = number(config.get("mine_margin"))
+        when = f"every {every:,.0f} steps" if every else "once, before the first step"
+        rule = f", each at least {margin:g} less similar than the positive" if margin else ""
+        found.append(
+            f"Negatives are mined {when} from the {looked:.0f} nearest texts of other groups{rule}."
+        )
+    hard = number(config.get("hard"))
+    if hard:
+        found.append(f"{hard:.0%} of a batch is filled with neighbouring groups.")
+    return found
+
+
+def _closeness(config: Json) -> list[str]:
+    found = []
+    weight, texts = number(config.get("stay_close")), number(config.get("unlabelled_a_step"))
+    if config.get("unlabelled") and weight:
+        teacher = config.get("teacher") or "the base"
+        found.append(
+            f"On {texts or 0:.0f} unlabelled texts a step it is held close to the similarities of "
+            f"{teacher} (weight {weight:g}), so as to forget less."
+        )
+    blend = number(config.get("blend"))
+    if blend is not None and blend < 1:
+        found.append(f"The result is {blend:.0%} of the tuned weights and the rest the base's.")
+    return found
