@@ -98,7 +98,7 @@ class Miner:
                 k=self._config.mine,
                 margin=self._config.mine_margin,
             )
-            negatives = mined.negatives.reshape(2, -1).T
+            negatives = mined.negatives.reshape(2, len(sides)).T
             self._say(step, mined.report)
         partial = self._folder / f".{step}.partial.npz"
         np.savez(partial, negatives=negatives, neighbours=neighbours)
