@@ -49,7 +49,7 @@ def test_vectors_are_of_unit_length_and_carry_gradients(tiny_model: SentenceTran
     left, right = embed(tiny_model, [tokenised(tiny_model, ["a b"]), tokenised(tiny_model, ["c"])])
     torch.testing.assert_close(left.norm(dim=1), torch.ones(1))
     tiny_model.zero_grad()
-    (left @ right.T).sum().backward()
+    (left @ right.T).sum().backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in tiny_model.parameters() if p.grad is not None]
     assert sum(float(g.abs().sum()) for g in gradients) > 0
     tiny_model.zero_grad()
