@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 
 from app.domain.calibration import Calibration, CutOff
@@ -22,18 +22,29 @@ _STEP = 0.005
 def fit(similarities: ArrayLike, labels: ArrayLike, *, population: str) -> Calibration:
     """Return the logistic calibration of (n,) similarities with (n,) labels, and its table.
 
-    The fit is maximum likelihood without regularisation. The table has a row every 0.005 of
-    probability, as far as at least FEWEST_PAIRS_A_ROW pairs lie at or above it, or a tenth of all
-    where that is less.
+    The fit is maximum likelihood without regularisation. Where one similarity parts all duplicates
+    from all others, the likelihood has no maximum: then duplicates count as such by (n + 1) /
+    (n + 2) only, n being how many there are, and others likewise (Platt 1999). The table has a row
+    every 0.005 of probability, as far as at least FEWEST_PAIRS_A_ROW pairs lie at or above it, or
+    a tenth of all where that is less.
 
     population: what the pairs are, in words.
-    Raises ValueError where labels are not of both kinds or the lengths differ.
+    Raises ValueError where labels are not of both kinds or the lengths differ, and its kind
+    CalibrationError where duplicates are no more alike than others.
     """
     scores = np.asarray(similarities, dtype=np.float64)
     duplicate = np.asarray(labels, dtype=np.bool_)
     curve = precision_recall(scores, duplicate)
     model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
-    model.fit(scores[:, None], duplicate)
+    if scores[duplicate].min() >= scores[~duplicate].max():
+        sure = _sureness(duplicate)
+        model.fit(
+            np.tile(scores, 2)[:, None],
+            np.concatenate([duplicate, ~duplicate]),
+            sample_weight=np.concatenate([sure, 1 - sure]),
+        )
+    else:
+        model.fit(scores[:, None], duplicate)
     slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
     fewest = min(FEWEST_PAIRS_A_ROW, math.ceil(_SHARE_A_ROW * len(duplicate)))
     rows = []
@@ -59,6 +70,12 @@ def fit(similarities: ArrayLike, labels: ArrayLike, *, population: str) -> Calib
         pairs=len(duplicate),
         cut_offs_table=tuple(rows),
     )
+
+
+def _sureness(duplicate: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return how far each label is believed, (n,), by how many there are of its kind."""
+    many, others = int(duplicate.sum()), int((~duplicate).sum())
+    return np.where(duplicate, (many + 1) / (many + 2), (others + 1) / (others + 2))
 
 
 def log_loss(calibration: Calibration, similarities: ArrayLike, labels: ArrayLike) -> float:

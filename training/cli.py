@@ -29,14 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DejaError as error:
         return _said(str(error))
     except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
         remedy = "make room" if error.errno == errno.ENOSPC else "mend that"
-        return _said(f"{error}; {remedy}, then go on with --resume --output {output}")
+        problem = f"{place}{error.strerror or error}"
+        return _said(f"{problem}; {remedy}, then go on with --resume --output {output}")
     except KeyboardInterrupt:
         _said(f"interrupted; go on with --resume --output {output}")
         return _INTERRUPTED
     if artifact is not None:
+        installed = "" if config.install is None else f", a copy in {config.install}"
+        encoder = artifact if config.install is None else artifact.name
         sys.stdout.write(
-            f"{artifact}: ready; serve it with DEJA_ENCODER={artifact} deja serve\n"
+            f"{artifact}: ready{installed}; serve it with DEJA_ENCODER={encoder}\n"
             f"{config.output / 'report.html'}: what it learnt and what it gets wrong\n"
         )
     return 0

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from app.domain.errors import DejaError
 from training import run
@@ -31,7 +31,9 @@ def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
     from training.prepare import prepare
     from training.train import train
 
-    prepared = prepare(config)
+    # With the loss that asks most of the pairs, so that none is refused after others have trained.
+    most = "original" if "original" in losses else losses[0]
+    prepared = prepare(config.model_copy(update={"loss": most}))
     base = measured(load_encoder(config.base), config, prepared)
     rows: list[dict[str, Any]] = []
     for loss in losses:
@@ -67,16 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.compare", description=__doc__)
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON file of settings")
     parser.add_argument(
-        "--losses", nargs="+", default=LOSSES, metavar="LOSS", help="(original full softmax)"
+        "--losses",
+        nargs="+",
+        default=LOSSES,
+        choices=get_args(TrainConfig.model_fields["loss"].annotation),
+        metavar="LOSS",
+        help=f"of %(choices)s ({' '.join(LOSSES)})",
     )
     add_flags(parser)
     given = vars(parser.parse_args(arguments))
     file, losses = given.pop("config"), given.pop("losses")
     try:
         made = compare(read_config(file, given), losses)
-    except DejaError as error:
+    except (DejaError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; the same command goes on with it\n")
+        return 130
     sys.stdout.write(f"{made}: {len(losses)} losses compared\n")
     return 0
 

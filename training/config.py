@@ -16,6 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from app.encoders.artifact import NAME_PATTERN
 from training.errors import TrainingError
 
+# Folders of a run that an artifact must not replace.
+_RESERVED = ("checkpoints", "mined", "model")
+# Settings of what comes after training: a run may be resumed with others.
+_AFTERWARDS = frozenset(
+    {"beside", "corpus", "corpus_limit", "install", "largest_loss", "population", "precision"}
+    | {"release", "terms", "threads"}
+)
+
 
 class TrainConfig(BaseModel):
     """What a training run reads, does and writes.
@@ -48,7 +56,7 @@ class TrainConfig(BaseModel):
         0.1, gt=0, lt=1, description="Share of `pairs` held out where `dev` has no set of pairs."
     )
     dev_limit: int = Field(
-        4000, ge=10, description="Texts or pairs of each dev set used while training; 0 is no use."
+        4000, ge=10, description="Texts or pairs of each dev set used while training."
     )
     none_label: str = Field(
         "NO_NODES_DETECTED", description="Label of intents that means none of the others."
@@ -130,8 +138,9 @@ class TrainConfig(BaseModel):
     largest_loss: float = Field(
         0.5,
         ge=0,
-        description="Points of average precision that int8 may lose against fp32; if it loses "
-        "more, the artifact is written in fp32, and that is said.",
+        description="Points of average precision that int8 may lose against fp32 on 1,000 "
+        "calibration pairs or more; if it loses more, the artifact is written in fp32, and that "
+        "is said.",
     )
     corpus: tuple[Path, ...] = Field(
         (), description="Pairs or texts among which duplicates are to be found; none: not measured."
@@ -146,6 +155,8 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
+        if self.name in _RESERVED:
+            raise ValueError(f"name: {self.name!r} is another folder of the run")
         if self.unlabelled is None and self.teacher:
             raise ValueError("teacher: needs unlabelled texts to learn on (unlabelled)")
         if self.loss == "original" and not (self.labelled_negatives or self.mine):
@@ -160,11 +171,12 @@ class TrainConfig(BaseModel):
         }
 
     def differences(self, other: TrainConfig) -> list[str]:
-        """Return the names of the settings in which two configs differ; paths may be spelt so."""
+        """Return the names of the settings in which two runs would be trained differently."""
         return [
             name
             for name in type(self).model_fields
-            if _resolved(getattr(self, name)) != _resolved(getattr(other, name))
+            if name not in _AFTERWARDS
+            and _resolved(getattr(self, name)) != _resolved(getattr(other, name))
         ]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from tokenizers import Tokenizer
 
+from app.domain.calibration import CalibrationError
 from app.domain.errors import ArtifactError, DejaError
 from app.encoders.artifact import (
     CALIBRATION,
@@ -132,8 +133,8 @@ def export_artifact(
     calibration and figures of the artifact already at `output` are kept if its vectors are the
     same ones. population: what the pairs are, in words. largest_loss: points of average precision
     that int8 may lose against fp32 on 1,000 pairs or more. trained: where the model was tuned.
-    Raises TrainingError where there is nothing to take the calibration from, PrecisionLost where
-    int8 loses more than it may; then nothing is written.
+    Raises TrainingError where there is nothing to take the calibration from or it cannot be
+    fitted, PrecisionLost where int8 loses more than it may; then nothing is written.
     """
     if pairs is None:
         calibration, metrics, data = _kept(exported, output, precision)
@@ -233,7 +234,13 @@ def _measured(
     reference = encode_rows(open_session(exported.fp32), rows, together=True)
     vectors = encode_rows(open_session(exported.graph(precision)), rows, together=True)
     similarities = pair_similarities(vectors, pairs)
-    calibration = fit(similarities, pairs.labels, population=population)
+    try:
+        calibration = fit(similarities, pairs.labels, population=population)
+    except CalibrationError as error:
+        raise TrainingError(
+            f"{population}: the encoder cannot be calibrated on its {len(pairs)} pairs ({error}); "
+            "give other pairs to measure on, or train otherwise"
+        ) from error
     cut_offs = calibration.cut_offs()
     cosine = np.einsum("ij,ij->i", vectors, reference)
     metrics = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from app.encoders.artifact import Artifact, load_artifact, write_artifact
 from training import run
@@ -46,16 +47,17 @@ def finish(config: TrainConfig, prepared: Prepared) -> Path:
     _write_calibration(
         config, load_encoder(str(staged.path), threads=2), staged, prepared.calibration_pairs
     )
-    beside = {
-        encoder["role"]: {
+    beside: dict[str, dict[str, float]] = {}
+    for encoder in evaluation["encoders"]:
+        # Of several references the first is the reference, the others go by their names.
+        role = encoder["name"] if encoder["role"] in beside else encoder["role"]
+        beside[role] = {
             figure: round(value, 4)
             for name, figures in encoder["sets"].items()
             for figure, value in main_figures(name, figures).items()
         }
-        for encoder in evaluation["encoders"]
-    }
     artifact = publish_artifact(staged, config.output / config.name, beside)
-    shutil.rmtree(config.output / _STAGING)
+    shutil.rmtree(config.output / _STAGING, ignore_errors=True)
     write_report(config.output)
     return artifact.path
 
@@ -145,7 +147,7 @@ def _write_calibration(
     similarities = pair_similarities(encoder.encode(held_out.texts), held_out).astype(float)
     calibration = staged.calibration
     logits = calibration.intercept + calibration.slope * similarities
-    probabilities = 1 / (1 + np.exp(-logits))
+    probabilities = expit(logits)
     bins = reliability(probabilities, held_out.labels)
     run.write_json(
         config.output / run.RELIABILITY,

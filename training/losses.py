@@ -56,7 +56,7 @@ class BatchLoss(nn.Module):
         process with the whole batch.
         """
         anchors, *candidates = embed(self.model, list(sentence_features))
-        similarities, negative = _matrix(anchors, candidates, labels)
+        similarities, negative, _ = _matrix(anchors, candidates, labels)
         self.statistics = _statistics(similarities.detach(), negative)
         total = self._rows(similarities, negative).sum()
         count = sum(len(part) for part in gather(anchors.detach()[:, :1]))
@@ -85,9 +85,10 @@ class TripletLoss(nn.Module):
     ) -> Tensor:
         """Return the loss, a scalar; over several processes this one's share of the mean."""
         anchors, *candidates = embed(self.model, list(sentence_features))
-        similarities, negative = _matrix(anchors, candidates, labels)
+        similarities, negative, following = _matrix(anchors, candidates, labels)
         self.statistics = _statistics(similarities.detach(), negative)
-        column = _explicit(negative, len(anchors) if len(candidates) > 1 else None)
+        own = len(anchors) if len(candidates) > 1 else None
+        column = _explicit(negative, following, own)
         chosen = similarities.gather(1, column.clamp(min=0)[:, None])[:, 0]
         loss = l_original(positives(similarities), chosen, self._alpha) * (column >= 0)
         count = sum(len(part) for part in gather(anchors.detach()[:, :1]))
@@ -100,27 +101,38 @@ class TripletLoss(nn.Module):
 
 def _matrix(
     anchors: Tensor, candidates: list[Tensor], labels: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return similarities (n, m) and which are negatives (n, m).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return similarities (n, m), which are negatives (n, m), and whose turn is next (n, r).
 
     Candidates come in the order: this process's positives, so that they are on the diagonal, its
-    explicit negatives, then those of the other processes.
+    explicit negatives, then those of the other processes. The last are the columns of the
+    positives of all r rows of the batch, from the row after one's own on, round to one's own.
     """
     rows = len(anchors)
     groups = _groups(labels, rows, len(candidates), anchors.device)
     own = rank()
     vectors, of = [torch.cat(candidates)], [groups]
+    taken, before = len(groups), 0
+    positive_columns = []
     for process, (theirs, belong) in enumerate(
         zip(gather(vectors[0]), gather(groups), strict=True)
     ):
+        count = len(belong) // len(candidates)
+        first = 0 if process == own else taken
+        positive_columns.append(torch.arange(first, first + count, device=anchors.device))
         if process != own:
             vectors.append(theirs)
             of.append(belong)
+            taken += len(belong)
+        before += count if process < own else 0
     columns = torch.cat(of)
     negative = (groups[:rows, None] != columns[None, :]) & (columns >= 0)[None, :]
+    in_turn = torch.cat(positive_columns)
+    places = torch.arange(rows, device=anchors.device)[:, None] + before + 1
+    turns = (places + torch.arange(len(in_turn), device=anchors.device)) % len(in_turn)
     # Outside of autocast: bf16 knows three digits of a cosine, less than what a margin is about.
     with torch.autocast(anchors.device.type, enabled=False):
-        return anchors @ torch.cat(vectors).T, negative
+        return anchors @ torch.cat(vectors).T, negative, in_turn[turns]
 
 
 def _groups(labels: Tensor | None, rows: int, candidates: int, device: torch.device) -> Tensor:
@@ -130,20 +142,19 @@ def _groups(labels: Tensor | None, rows: int, candidates: int, device: torch.dev
     return _A_PROCESS * rank() + torch.arange(rows * candidates, device=device)
 
 
-def _explicit(negative: Tensor, first: int | None) -> Tensor:
+def _explicit(negative: Tensor, following: Tensor, first: int | None) -> Tensor:
     """Return the column of each row's explicit negative, (n,), -1 where there is none.
 
     It is the row's own, from column `first` on, if it has one, else the positive of the next row
-    that is of another group: the order of a batch is chance, and so is this negative.
+    of the batch, over all processes, that is of another group: the order of a batch is chance, and
+    so is this negative.
     """
-    rows = len(negative)
-    places = torch.arange(rows, device=negative.device)
-    ahead = (places[None, :] + places[:, None] + 1) % rows
-    others = negative[:, :rows].gather(1, ahead)
+    others = negative.gather(1, following)
     step = others.int().argmax(1)
-    column = torch.where(others.any(1), ahead.gather(1, step[:, None])[:, 0], -1)
+    column = torch.where(others.any(1), following.gather(1, step[:, None])[:, 0], -1)
     if first is None:
         return column
+    places = torch.arange(len(negative), device=negative.device)
     return torch.where(negative[places, first + places], first + places, column)
 
 

@@ -50,14 +50,14 @@ class Miner:
     def resume(self, step: int) -> None:
         """Give the batches what they had at a step: the last mining at or before it."""
         if self._first:
-            for file in self._folder.glob("*.npz"):
+            for file in self._folder.glob("[0-9]*.npz"):
                 if int(file.stem) > step:
                     file.unlink()
             said = run.read_json(self._config.output / run.MINING) or []
             kept = [entry for entry in said if entry["step"] <= step]
             run.write_json(self._config.output / run.MINING, kept)
         self._wait()
-        done = sorted(int(file.stem) for file in self._folder.glob("*.npz"))
+        done = sorted(int(file.stem) for file in self._folder.glob("[0-9]*.npz"))
         if not done:
             self.mine(0)
             return
@@ -65,6 +65,8 @@ class Miner:
         began = self._batches.epoch_start(step * self._config.accumulate)
         earlier = [mined for mined in done if mined * self._config.accumulate <= began]
         self._give(self._file(done[-1]), self._file(earlier[-1]))
+        self._batches.hold_epoch(step * self._config.accumulate)
+        self._give(self._file(done[-1]), self._file(done[-1]))
 
     def mine(self, step: int) -> None:
         """Mine with the encoder as it is now, for the steps after `step`."""
@@ -89,16 +91,19 @@ class Miner:
         sides = self._batches.sides
         negatives: NDArray[np.int64] = np.full(sides.shape, -1, dtype=np.int64)
         if self._config.mine:
+            # A text that is its own positive says nothing of how near a duplicate would be, so for
+            # a lone negative's row the margin would let every unlabelled duplicate through.
+            two = sides[:, 0] != sides[:, 1]
             # Either side of a pair may be the anchor: all left ones, then all right ones.
             mined = mine(
                 vectors,
                 groups,
-                sides.T.reshape(-1),
-                sides[:, ::-1].T.reshape(-1),
+                sides[two].T.reshape(-1),
+                sides[two, ::-1].T.reshape(-1),
                 k=self._config.mine,
                 margin=self._config.mine_margin,
             )
-            negatives = mined.negatives.reshape(2, len(sides)).T
+            negatives[two] = mined.negatives.reshape(2, -1).T
             self._say(step, mined.report)
         partial = self._folder / f".{step}.partial.npz"
         np.savez(partial, negatives=negatives, neighbours=neighbours)

@@ -82,7 +82,8 @@ def trace(model: SentenceTransformer) -> onnx.ModelProto:
             unit: torch.Tensor = pooled / pooled.norm(dim=1, keepdim=True)
             return unit
 
-    ids = torch.tensor([[101, 2129, 2214, 2024, 2017, 102], [101, 2054, 2003, 102, 0, 0]])
+    # Ids that every vocabulary has; which they are leaves no trace in the graph.
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
     batch, tokens = "batch", "tokens"
     with (

@@ -9,6 +9,7 @@ from app.encoders.artifact import MANIFEST
 from training import run
 from training.finish import finish, install
 from training.prepare import prepare
+from training.report import write_report
 from training.train import Processes, train
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def run_pipeline(config: TrainConfig, *, resume: bool = False) -> Path | None:
         artifact = finish(config, prepared)
     elif not processes.first:
         return None
+    elif not (config.output / run.REPORT).is_file():
+        write_report(config.output)
     if config.install is not None:
         install(artifact, config.install)
     return artifact

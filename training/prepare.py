@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,15 @@ from training.data import (
     LabelledTexts,
     file_kind,
     read_groups,
-    read_natural_pairs,
     read_pairs,
+    read_texts,
 )
-from training.devsets import set_name
+from training.devsets import read_corpus, set_name
 from training.errors import TrainingError
 from training.graph import components, drop_contradictions, groups, split
-from training.pairs import Pairs, count_dropped
+from training.pairs import Dropped, Pairs, count_dropped
 
-_EXAMPLES = 50
+_EXAMPLES_A_REASON = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +60,37 @@ def prepare(config: TrainConfig) -> Prepared:
     Raises PairsError, with file and line, for a malformed file, and TrainingError where nothing
     is left to train or to calibrate on.
     """
-    dev = {set_name(path): _read_dev(path) for path in config.dev}
-    if len(dev) < len(config.dev):
+    read = {set_name(path): _read_dev(path) for path in config.dev}
+    if len(read) < len(config.dev):
         raise TrainingError("dev: two of the files have the same name")
+    # Only natural pairs measure, but whatever stands in a dev set is not trained on.
+    dev = {
+        name: _natural(found, name) if isinstance(found, Pairs) else found
+        for name, found in read.items()
+    }
+    # Read for their mistakes alone: they are wanted only when hours may have passed.
+    read_corpus(config.corpus, config.corpus_limit)
+    if config.unlabelled is not None:
+        read_texts(config.unlabelled, limit=1)
     pairs = drop_contradictions(read_pairs(*config.pairs))
-    dropped = pairs.dropped
+    dropped = [*pairs.dropped, *(one for found in read.values() for one in found.dropped)]
     before = len(pairs)
-    pairs = _apart(pairs, dev)
+    pairs = _apart(pairs, [text for found in read.values() for text in found.texts])
     left_out = before - len(pairs)
     held_out = next((name for name, found in dev.items() if isinstance(found, Pairs)), None)
     population = held_out or ""
     if held_out is None:
         shares = {"train": 1 - config.dev_share, "dev": config.dev_share}
-        parts = split(pairs, shares, seed=config.seed)
+        try:
+            parts = split(pairs, shares, seed=config.seed)
+        except TrainingError as error:
+            raise TrainingError(f"{', '.join(map(str, config.pairs))}: {error}") from error
         held_out = "held-out"
         population = f"{config.dev_share:.0%} of {', '.join(path.name for path in config.pairs)}"
-        pairs, dev = parts["train"], {held_out: parts["dev"], **dev}
+        pairs, dev = parts["train"], {held_out: _natural(parts["dev"], held_out), **dev}
     if config.max_pairs:
         pairs = _some(pairs, config.max_pairs, config.seed)
-    _check(config, pairs, dev[held_out], held_out)
+    _check(config, pairs)
     found_groups = groups(pairs)
     sizes = np.bincount(found_groups[pairs.left[pairs.labels]])
     summary = {
@@ -90,8 +104,13 @@ def prepare(config: TrainConfig) -> Prepared:
         "linked_to_dev": left_out,
         "dropped": count_dropped(dropped),
         "dropped_examples": [
-            {"reason": one.reason, "line": one.line, "texts": list(one.texts)}
-            for one in dropped[:_EXAMPLES]
+            {
+                "reason": one.reason,
+                "file": None if one.path is None else one.path.name,
+                "line": one.line,
+                "texts": list(one.texts),
+            }
+            for one in _examples(dropped)
         ],
         "dev": {name: len(found) for name, found in dev.items()},
     }
@@ -99,12 +118,37 @@ def prepare(config: TrainConfig) -> Prepared:
 
 
 def _read_dev(path: Path) -> Pairs | LabelledTexts:
-    return read_natural_pairs(path) if file_kind(path) == "pairs" else read_groups(path)
+    return (
+        drop_contradictions(read_pairs(path)) if file_kind(path) == "pairs" else read_groups(path)
+    )
 
 
-def _apart(pairs: Pairs, dev: dict[str, Pairs | LabelledTexts]) -> Pairs:
-    """Return the pairs no text of which is linked, by any pair, to a text of a dev set."""
-    measured = {canonical_form(text) for found in dev.values() for text in found.texts}
+def _natural(pairs: Pairs, name: str) -> Pairs:
+    """Return the natural pairs, those to measure and to calibrate on.
+
+    Raises TrainingError where they are not of both kinds.
+    """
+    found = pairs.take(pairs.natural)
+    if len(set(found.labels.tolist())) < 2:
+        raise TrainingError(
+            f"{name}: needs both duplicates and non-duplicates to measure and calibrate on; give a "
+            "--dev file that has both"
+        )
+    return found
+
+
+def _examples(dropped: Iterable[Dropped]) -> Iterator[Dropped]:
+    """Give the first few that were dropped for each reason."""
+    seen: Counter[str] = Counter()
+    for one in dropped:
+        seen[one.reason] += 1
+        if seen[one.reason] <= _EXAMPLES_A_REASON:
+            yield one
+
+
+def _apart(pairs: Pairs, texts: Iterable[str]) -> Pairs:
+    """Return the pairs no text of which is one of `texts`, or linked to one by any pair."""
+    measured = {canonical_form(text) for text in texts}
     inside = np.array([canonical_form(text) in measured for text in pairs.texts])
     if not inside.any():
         return pairs
@@ -115,30 +159,26 @@ def _apart(pairs: Pairs, dev: dict[str, Pairs | LabelledTexts]) -> Pairs:
 
 
 def _some(pairs: Pairs, count: int, seed: int) -> Pairs:
-    """Return at most `count` duplicates, drawn at random, and the non-duplicates of their texts."""
-    positive = np.flatnonzero(pairs.labels)
-    if len(positive) <= count:
-        return pairs
-    drawn = np.random.default_rng(seed).choice(positive, count, replace=False)
-    texts = np.zeros(len(pairs.texts), dtype=np.bool_)
-    texts[pairs.left[drawn]] = texts[pairs.right[drawn]] = True
-    keep = ~pairs.labels & (texts[pairs.left] | texts[pairs.right])
-    keep[drawn] = True
-    return pairs.take(keep)
+    """Return pairs with at most `count` duplicates: whole pieces of the graph, drawn at random.
+
+    Pieces, so that no group is cut in two and taken for two, and that non-duplicates come in the
+    share they have in the whole, those of texts without a duplicate too.
+    """
+    piece = components(pairs)[pairs.left]
+    duplicates = np.bincount(piece[pairs.labels], minlength=piece.max(initial=-1) + 1)
+    order = np.random.default_rng(seed).permutation(len(duplicates))
+    order = order[duplicates[order] <= count]
+    chosen = order[np.cumsum(duplicates[order]) <= count]
+    return pairs.take(np.isin(piece, chosen))
 
 
-def _check(config: TrainConfig, pairs: Pairs, held_out: Pairs | LabelledTexts, name: str) -> None:
-    """Raise TrainingError where the pairs are too few to train, or to calibrate on."""
+def _check(config: TrainConfig, pairs: Pairs) -> None:
+    """Raise TrainingError where the pairs are too few to train on, or not what the loss needs."""
     duplicates = int(pairs.labels.sum())
     if duplicates < 2:
         raise TrainingError(
             f"{', '.join(map(str, config.pairs))}: {duplicates} duplicate pairs are left to train "
             "on, at least 2 are needed"
-        )
-    if len(set(held_out.labels)) < 2:
-        raise TrainingError(
-            f"{name}: needs both duplicates and non-duplicates to calibrate on; give a --dev file "
-            "that has both"
         )
     if config.loss == "original" and not config.mine and pairs.labels.all():
         raise TrainingError(

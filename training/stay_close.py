@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from training.distributed import gather
 from training.losses import BatchLoss, TripletLoss
 from training.towers import embed
 
@@ -60,6 +61,12 @@ class StayClose(nn.Module):
         (vectors,) = embed(self.model, [unlabelled])
         # As in the losses: similarities are not for bf16.
         with torch.autocast(vectors.device.type, enabled=False):
-            away = distance(vectors, teacher, same_space=self.same_space)
+            # Every process has the distance over the texts of all; the average of their gradients
+            # is that of one process with all texts.
+            away = distance(
+                torch.cat(gather(vectors)),
+                torch.cat(gather(teacher)),
+                same_space=self.same_space,
+            )
         self.statistics = {**self.loss.statistics, "away": float(away.detach())}
         return main + self.weight * away

@@ -49,6 +49,7 @@ class StepBatches(Dataset[dict[str, Any]]):
         seed: int,
         epochs: float = 1.0,
         steps: int = 0,
+        accumulate: int = 1,
         collate: Collate,
         labelled_negatives: bool = True,
         lone_negatives: bool = False,
@@ -61,8 +62,10 @@ class StepBatches(Dataset[dict[str, Any]]):
         groups: (len(pairs.texts),) the group of each text; lone_negatives: a labelled
         non-duplicate of texts that have no duplicate takes part as well, as the triplet of one of
         them, itself and the other: the positive is as near as can be, so that all the loss does is
-        to push the non-duplicate beyond the margin; steps: 0 for as many as `epochs` passes
-        take; rank, processes: which slice of every batch this process takes.
+        to push the non-duplicate beyond the margin; steps: of the optimiser, 0 for as many as
+        `epochs` passes take; accumulate: batches of each such step; rank, processes: which slice
+        of every batch this process takes.
+        Raises TrainingError where a batch has fewer pairs than there are processes.
         """
         self._texts = pairs.texts
         self._groups = groups
@@ -86,7 +89,9 @@ class StepBatches(Dataset[dict[str, Any]]):
                 f"a batch of {len(self._pair_groups) // len(self._batches)} pairs cannot be shared "
                 f"by {processes} processes; give a larger --batch, more pairs or fewer processes"
             )
-        self._steps = steps or math.ceil(epochs * len(self._batches))
+        # Whole steps: of one with fewer batches than the others, the trainer loses count.
+        wanted = steps or math.ceil(epochs * len(self._batches) / accumulate)
+        self._length = wanted * accumulate
         self._epoch: tuple[int, list[list[int]]] | None = None
 
     @property
@@ -122,7 +127,7 @@ class StepBatches(Dataset[dict[str, Any]]):
             )
 
     def __len__(self) -> int:
-        return self._steps
+        return self._length
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         """Return this process's share of the batch of a step, collated."""
@@ -142,12 +147,17 @@ class StepBatches(Dataset[dict[str, Any]]):
 
     def rows(self, step: int) -> list[dict[str, Any]]:
         """Return the rows of the global batch of a step: texts by column, and their `label`."""
-        epoch, place = divmod(step, len(self._batches))
+        batches = self.hold_epoch(step)
+        rng = np.random.default_rng((self._seed, step))
+        return [self._row(pair, rng) for pair in batches[step % len(batches)]]
+
+    def hold_epoch(self, step: int) -> list[list[int]]:
+        """Return the batches of the epoch in which a step falls, and keep to them until its end."""
+        epoch = step // len(self._batches)
         if self._epoch is None or self._epoch[0] != epoch:
             self._batches.set_epoch(epoch)
             self._epoch = (epoch, list(self._batches))
-        rng = np.random.default_rng((self._seed, step))
-        return [self._row(pair, rng) for pair in self._epoch[1][place]]
+        return self._epoch[1]
 
     def _row(self, pair: int, rng: np.random.Generator) -> dict[str, Any]:
         side = int(rng.integers(2))

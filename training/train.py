@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from sentence_transformers.sentence_transformer.data_collator import (
     SentenceTransformerDataCollator,
 )
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from training import run
@@ -29,6 +29,7 @@ from training.steps import StepBatches, Unlabelled
 from training.trainer import (
     DevSets,
     EverySteps,
+    Patience,
     TripletTrainer,
     blend,
     freeze_embeddings,
@@ -92,7 +93,8 @@ def train(config: TrainConfig, prepared: Prepared, *, resume: bool) -> None:
         batch=config.batch,
         seed=config.seed,
         epochs=config.epochs,
-        steps=config.steps * config.accumulate,
+        steps=config.steps,
+        accumulate=config.accumulate,
         collate=SentenceTransformerDataCollator(preprocess_fn=model.preprocess),
         labelled_negatives=config.labelled_negatives,
         lone_negatives=config.lone_negatives,
@@ -100,13 +102,13 @@ def train(config: TrainConfig, prepared: Prepared, *, resume: bool) -> None:
         rank=processes.rank,
         processes=processes.count,
     )
-    steps = len(batches) // config.accumulate or 1
-    arguments = _arguments(config, checkpoints, steps)
+    steps = len(batches) // config.accumulate
+    arguments = _arguments(config, checkpoints, steps, resumed=checkpoint is not None)
     model.to(arguments.device)
     if config.stay_close and config.unlabelled is not None:
         texts = read_texts(config.unlabelled, limit=len(batches) * config.unlabelled_a_step)
         batches.unlabelled(_taught(config, texts, model, processes), config.unlabelled_a_step)
-    callbacks: list[Any] = [EarlyStoppingCallback(config.patience)] if config.patience else []
+    callbacks: list[Any] = [Patience(config.patience)] if config.patience else []
     if config.mine or config.hard:
         miner = Miner(
             config,
@@ -146,7 +148,7 @@ def train(config: TrainConfig, prepared: Prepared, *, resume: bool) -> None:
 
 
 def _arguments(
-    config: TrainConfig, checkpoints: Path, steps: int
+    config: TrainConfig, checkpoints: Path, steps: int, *, resumed: bool
 ) -> SentenceTransformerTrainingArguments:
     # Lines of progress and of the log are enough; the libraries' own notices say nothing more.
     transformers_logging.set_verbosity_error()
@@ -167,7 +169,8 @@ def _arguments(
         logging_first_step=True,
         eval_strategy="steps",
         eval_steps=every,
-        eval_on_start=True,
+        # A checkpoint was measured when it was written.
+        eval_on_start=not resumed,
         save_strategy="steps",
         save_steps=every,
         save_total_limit=2,
@@ -175,6 +178,8 @@ def _arguments(
         metric_for_best_model="eval_dev/score",
         greater_is_better=True,
         report_to="none",
+        # Theirs is a wall of figures; `Progress` has its own.
+        disable_tqdm=True,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
         # A process calls the model as often as its rows ask for: no call may wait for the others.

@@ -15,11 +15,12 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.evaluation import BaseEvaluator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
+from training import run
+from training.progress import Progress
 from training.steps import StepBatches
 
-LOG = "log.jsonl"
 STATE = "trainer_state.json"
 # What the trainer writes into a checkpoint before its state, which comes last.
 _PARTS = ("model.safetensors", "optimizer.pt", "scheduler.pt", STATE)
@@ -36,6 +37,10 @@ class TripletTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         self._log_file = log
         self._statistics: dict[str, list[float]] = defaultdict(list)
         self._began = time.monotonic() - _seconds_logged(log)
+        self.remove_callback(PrinterCallback)
+        self._progress = Progress()
+        self.add_callback(self._progress)
+        self.add_callback(BestInPlace)
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the steps in their order.
@@ -65,15 +70,14 @@ class TripletTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
             return
         step = self.state.global_step
         if "loss" in logs:
+            batches = step * self.args.gradient_accumulation_steps
             self._append(
                 {
                     "step": step,
-                    "epoch": round(
-                        step * self.args.gradient_accumulation_steps / self._steps.steps_an_epoch, 4
-                    ),
-                    "loss": logs["loss"],
+                    "epoch": round(batches / self._steps.steps_an_epoch, 4),
+                    "loss": round(logs["loss"], 6),
                     **{name: _mean(values) for name, values in self._statistics.items()},
-                    "learning_rate": logs["learning_rate"],
+                    "learning_rate": float(f"{logs['learning_rate']:.4g}"),
                     "seconds": round(time.monotonic() - self._began, 1),
                 }
             )
@@ -86,9 +90,14 @@ class TripletTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         if dev:
             self._append({"step": step, "dev": dev})
 
+    def _save_checkpoint(self, *given: Any, **named: Any) -> None:
+        with run.writing(self._log_file.parent):
+            super()._save_checkpoint(*given, **named)
+
     def _append(self, entry: dict[str, Any]) -> None:
         with self._log_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+        self._progress.say(entry)
 
 
 class DevSets(BaseEvaluator):  # type: ignore[misc]
@@ -116,6 +125,46 @@ class EverySteps(TrainerCallback):  # type: ignore[misc]
         done = state.global_step
         if self._every and done % self._every == 0 and done < state.max_steps:
             self._action(done)
+
+
+class BestInPlace(TrainerCallback):  # type: ignore[misc]
+    """Lets a run that goes on find its best checkpoint where it now is: it may have been moved."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Put the checkpoint's folder below the run's own."""
+        if state.best_global_step:
+            folder = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+            state.best_model_checkpoint = str(folder)
+
+
+class Patience(TrainerCallback):  # type: ignore[misc]
+    """Stops after `patience` measurements in a row without a better score.
+
+    It reads the trainer's own history, which a checkpoint keeps: a run that goes on stops where it
+    would have stopped. What was measured before the first step is not counted.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Stop once patience has run out."""
+        if self._run_out(state):
+            control.should_training_stop = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Stop a run that goes on after its end, and keep nothing of the step that it made."""
+        if self._run_out(state):
+            control.should_training_stop = True
+            control.should_log = control.should_evaluate = control.should_save = False
+
+    def _run_out(self, state: Any) -> bool:
+        scores = [
+            entry["eval_dev/score"]
+            for entry in state.log_history
+            if entry["step"] > 0 and "eval_dev/score" in entry
+        ]
+        return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= self._patience
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from app.domain.calibration import CalibrationError
 from training.calibrate import FEWEST_PAIRS_A_ROW, fit, log_loss
 
 
@@ -54,3 +55,32 @@ def test_log_loss_by_hand() -> None:
     p, q = found.probability(0.9), found.probability(0.3)
     expected = -(math.log(p) + math.log(1 - q)) / 2
     assert log_loss(found, [0.9, 0.3], [1, 0]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_parted_labels_have_a_finite_fit() -> None:
+    """Where one similarity parts them, the targets are Platt's: 5/6 of 4 duplicates, 1/4 of 2.
+
+    Two similarities and two targets: the fit goes through both points.
+    """
+    similarities, labels = [0.9, 0.9, 0.9, 0.9, 0.1, 0.1], [1, 1, 1, 1, 0, 0]
+    found = fit(similarities, labels, population="few")
+    assert found.probability(0.9) == pytest.approx(5 / 6, abs=1e-4)
+    assert found.probability(0.1) == pytest.approx(1 / 4, abs=1e-4)
+    assert found.base_rate == pytest.approx(4 / 6, abs=1e-6)
+    assert found.pairs == 6
+
+
+def test_a_few_pairs_have_a_table() -> None:
+    """A tenth of 40 pairs is enough for a row, so the table goes as far as four lie above it."""
+    similarities, labels = drawn(40, -6, 9)
+    found = fit(similarities, labels, population="few")
+    accepted = [int((similarities >= row.similarity).sum()) for row in found.cut_offs_table]
+    assert min(accepted) == 4
+    beyond = found.similarity(found.cut_offs_table[-1].probability + 0.005)
+    assert (similarities >= beyond).sum() < 4
+
+
+def test_duplicates_that_are_less_alike_have_no_fit() -> None:
+    """More alike would be less likely."""
+    with pytest.raises(CalibrationError, match="must be above 0"):
+        fit([0.1, 0.2, 0.6, 0.8, 0.9], [1, 1, 0, 1, 0], population="odd")

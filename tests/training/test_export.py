@@ -7,16 +7,27 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from app.encoders.artifact import MODEL, SHIPPED, Artifact, load_artifact
+import training
+from app.encoders.artifact import CARD, MODEL, SHIPPED, Artifact, load_artifact
 from app.encoders.onnx import OnnxEncoder
 from training.data import read_natural_pairs
-from training.errors import TrainingError
-from training.export import Exported, export_artifact, export_model, load_model, main
+from training.errors import PrecisionLost, TrainingError
+from training.export import (
+    Exported,
+    Trained,
+    _check_loss,
+    export_artifact,
+    export_model,
+    load_model,
+    main,
+    publish_artifact,
+)
 from training.metrics import average_precision
 from training.sample_texts import SAMPLE_TEXTS
 from training.vectors import encode_call, encode_rows, open_session, pair_similarities
 from training.weights import find_base
 
+SAMPLE = Path(training.__file__).parent / "sample" / "pairs.tsv"
 COMMITTED = SHIPPED / "all-minilm-l6-v2"
 PAIRS = Path(__file__).parents[3] / "shared" / "data" / "qqp" / "dev.tsv.gz"
 
@@ -125,6 +136,72 @@ def test_no_calibration_and_no_pairs_is_one_clear_line(
     message = capsys.readouterr().err
     assert message.startswith("error: no calibration to keep (")
     assert message.endswith("give --pairs FILE\n")
+
+
+@pytest.mark.parametrize(("int8", "allowed"), [(0.7951, True), (0.7949, False)])
+def test_what_int8_may_lose_is_bounded(*, int8: float, allowed: bool) -> None:
+    """Half a point of average precision: 0.49 are allowed, 0.51 are not."""
+    measured = {"fp32": 0.8, "int8": int8}
+    if allowed:
+        _check_loss(measured, "int8", 0.5)
+        return
+    with pytest.raises(PrecisionLost) as error:
+        _check_loss(measured, "int8", 0.5)
+    assert str(error.value) == (
+        "int8 loses 0.51 points of average precision against fp32, more than the 0.5 allowed"
+    )
+
+
+def test_an_artifact_that_loses_too_much_is_not_written(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On few pairs so little is chance, and it is written."""
+    pairs = read_natural_pairs(SAMPLE)
+    written = export_artifact(
+        exported, tmp_path / "few", pairs=pairs, population="sample", largest_loss=-100
+    )
+    assert written.manifest.precision == "int8"
+    monkeypatch.setattr("training.export._ENOUGH_PAIRS", len(pairs))
+    with pytest.raises(PrecisionLost, match="more than the -100 allowed"):
+        export_artifact(
+            exported, tmp_path / "many", pairs=pairs, population="sample", largest_loss=-100
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
+
+
+def test_a_tuned_artifact_is_published_with_its_figures(exported: Exported, tmp_path: Path) -> None:
+    """What it was trained on stays, figures and card are new, the graph is the same bytes."""
+    summary = {"files": [], "pairs": 4, "positives": 2, "negatives": 2, "texts": 6, "groups": 2}
+    trained = Trained(
+        base=find_base("all-MiniLM-L6-v2"),
+        config={"loss": "full"},
+        data={**summary, "dropped": {}, "dev": {"held-out": 9}},
+        terms="Ours.",
+    )
+    staged = export_artifact(
+        exported,
+        tmp_path / "staged" / "tuned",
+        precision="fp32",
+        pairs=read_natural_pairs(SAMPLE),
+        population="sample",
+        release="3",
+        trained=trained,
+    )
+    beside = {"base": {"sample": 0.8}, "fp32": {"sample": 0.9}}
+    published = publish_artifact(staged, tmp_path / "support-en", beside)
+    assert published == load_artifact(tmp_path / "support-en")
+    manifest = published.manifest
+    assert (manifest.name, manifest.version, manifest.base_model) == (
+        "support-en",
+        "3",
+        "all-MiniLM-L6-v2",
+    )
+    assert manifest.metrics == {**staged.manifest.metrics, "beside": beside}
+    assert manifest.made == staged.manifest.made
+    assert manifest.made["trained_on"] == {**summary, "dropped": {}}
+    assert (manifest.made["training"], manifest.made["terms"]) == ({"loss": "full"}, "Ours.")
+    assert manifest.files[MODEL] == staged.manifest.files[MODEL]
+    assert "support-en" in (published.path / CARD).read_text()
 
 
 @pytest.mark.skipif(not PAIRS.is_file(), reason=f"needs {PAIRS}, which is not part of the project")
