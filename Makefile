@@ -1,6 +1,8 @@
 # make serve     run the service on http://127.0.0.1:8000
 # make test      lint, types, architecture and tests
+# make test-docker   the images and the compose file, on a real engine
 # make main-job, make side-by-side   the figures of the README, from the texts in DATA
+# make train     the whole training recipe on the sample of the project; RUN=… says where
 # make encoder   build the shipped encoder again from its pinned weights
 # Settings of the service are environment variables: see docs/operations.md.
 
@@ -12,11 +14,12 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 # Real questions to measure on; they belong to their sources and are no part of the project.
 DATA ?= ../shared/data
+RUN ?= runs/sample
 # PyTorch's own index has builds without CUDA; a GPU user gives another, or an empty one for PyPI's.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: serve test lint encoder openapi main-job side-by-side clean
+.PHONY: serve test lint train encoder openapi main-job side-by-side clean
 
 serve: $(VENV)/.service
 	@exec $(BIN)/deja serve
@@ -29,6 +32,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Its own phony line: images are built and run, so `make test` leaves it out.
+.PHONY: test-docker
+test-docker: $(VENV)/.dev
+	TEST_DOCKER=1 $(BIN)/python -m pytest tests/e2e/test_docker.py
+
+train: $(VENV)/.training
+	$(BIN)/deja-train --config training/sample/config.toml --output $(RUN)
 
 encoder: $(VENV)/.training
 	$(BIN)/python -m training.export
