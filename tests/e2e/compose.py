@@ -22,7 +22,7 @@ WAIT_SECONDS = 90
 def why_no_engine() -> str | None:
     """Return why no containers can be run here, None where they can."""
     try:
-        found = _docker("info", "--format", "{{.ServerVersion}}", timeout=30)
+        found = _docker("version", "--format", "{{.Server.Version}}", timeout=30)
         compose = _docker("compose", "version", timeout=30)
     except FileNotFoundError:
         return "there is no docker command"
