@@ -75,7 +75,15 @@ class TrainConfig(BaseModel):
     )
     mean_weight: float = Field(1.0, ge=0, description="Weight of L1 in L_full.")
     closest_weight: float = Field(1.0, ge=0, description="Weight of L2 in L_full.")
-    scale: float = Field(20.0, gt=0, description="Inverse temperature of in-batch softmax.")
+    scale: float = Field(
+        20.0, gt=0, description="Inverse temperature of in-batch softmax and of the ranking."
+    )
+    ranking: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of ranking every labelled duplicate of a batch above every labelled "
+        "non-duplicate, beside the loss.",
+    )
     labelled_negatives: bool = Field(
         True, description="Labelled non-duplicates join the batch as negatives."
     )
@@ -103,9 +111,18 @@ class TrainConfig(BaseModel):
         None, description="Unlabelled texts on which to stay close to the teacher's similarities."
     )
     unlabelled_a_step: int = Field(64, ge=2, description="Unlabelled texts in a batch.")
+    unlabelled_limit: int = Field(
+        0, ge=0, description="Unlabelled texts used, in turn; 0 takes as many as the steps ask for."
+    )
     stay_close: float = Field(1.0, ge=0, description="Weight of staying close.")
     teacher: str = Field(
         "", description="Model or artifact whose similarities to keep; the base itself if empty."
+    )
+    teacher_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the teacher in the vectors to stay close to, the rest the base's.",
     )
     blend: float = Field(
         1.0, gt=0, le=1, description="Share of the tuned weights in the result, the rest the base."

@@ -22,6 +22,7 @@ from training.triplets import (
     l_mean,
     l_original,
     mean_negatives,
+    pair_ranking,
     positives,
 )
 
@@ -40,11 +41,22 @@ class BatchLoss(nn.Module):
     every candidate of another row, and each explicit negative, is a negative.
     """
 
-    def __init__(self, model: nn.Module, rows: RowLoss, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        rows: RowLoss,
+        settings: dict[str, Any],
+        *,
+        ranking: float = 0.0,
+        ranking_scale: float = 20.0,
+    ) -> None:
+        """Wrap a loss of rows; `ranking` is the weight of `pair_ranking` that joins it."""
         super().__init__()
         self.model = model
         self._rows = rows
         self._settings = settings
+        self._ranking = ranking
+        self._scale = ranking_scale
         self.statistics: dict[str, float] = {}
 
     def forward(
@@ -60,7 +72,23 @@ class BatchLoss(nn.Module):
         self.statistics = _statistics(similarities.detach(), negative)
         total = self._rows(similarities, negative).sum()
         count = sum(len(part) for part in gather(anchors.detach()[:, :1]))
-        return total * processes() / count
+        loss: Tensor = total * processes() / count
+        if self._ranking:
+            ranked = self._ranked(similarities, negative, explicit=len(candidates) > 1)
+            self.statistics["ranking"] = float(ranked.detach())
+            loss = loss + self._ranking * ranked
+        return loss
+
+    def _ranked(self, similarities: Tensor, negative: Tensor, *, explicit: bool) -> Tensor:
+        """Return `pair_ranking` of the labelled pairs of all processes, the same in each."""
+        places = torch.arange(len(similarities), device=similarities.device)
+        own = places[: len(similarities) if explicit else 0]
+        own = own[negative[own, len(similarities) + own]]
+        apart = similarities[own, len(similarities) + own]
+        with torch.autocast(similarities.device.type, enabled=False):
+            return pair_ranking(
+                torch.cat(gather(positives(similarities))), torch.cat(gather(apart)), self._scale
+            )
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings, as sentence-transformers' model card lists them."""
@@ -177,11 +205,13 @@ def make_loss(
     scale: float = 20.0,
     mean_weight: float = 1.0,
     closest_weight: float = 1.0,
+    ranking: float = 0.0,
 ) -> BatchLoss | TripletLoss:
     """Return a loss by its name: original, mean_negative, closest_negative, full or softmax.
 
-    alpha: margin of the triplet losses; closest: which reading of L2; scale: of the softmax;
-    mean_weight, closest_weight: of L1 and L2 in L_full.
+    alpha: margin of the triplet losses; closest: which reading of L2; scale: of the softmax and
+    the ranking; mean_weight, closest_weight: of L1 and L2 in L_full; ranking: weight of the
+    ranking of labelled pairs that joins any loss but L_original.
     Raises ValueError where there is no such loss.
     """
     if name == "original":
@@ -208,4 +238,6 @@ def make_loss(
     if name not in known:
         raise ValueError(f"there is no loss {name!r}; there are original, {', '.join(known)}")
     rows, settings = known[name]
-    return BatchLoss(model, rows, {"loss": name, **settings})
+    if ranking:
+        settings = {**settings, "ranking": ranking, "scale": scale}
+    return BatchLoss(model, rows, {"loss": name, **settings}, ranking=ranking, ranking_scale=scale)

@@ -24,13 +24,14 @@ from training.export import load_model
 from training.losses import BatchLoss, TripletLoss, make_loss
 from training.measure import DevMeasure
 from training.miner import Miner
-from training.stay_close import StayClose
+from training.stay_close import StayClose, beside
 from training.steps import StepBatches, Unlabelled
 from training.trainer import (
     DevSets,
     EverySteps,
     Patience,
     TripletTrainer,
+    attend_eagerly,
     blend,
     freeze_embeddings,
     freeze_unused,
@@ -105,8 +106,11 @@ def train(config: TrainConfig, prepared: Prepared, *, resume: bool) -> None:
     steps = len(batches) // config.accumulate
     arguments = _arguments(config, checkpoints, steps, resumed=checkpoint is not None)
     model.to(arguments.device)
+    if arguments.device.type == "cpu":
+        attend_eagerly(model)
     if config.stay_close and config.unlabelled is not None:
-        texts = read_texts(config.unlabelled, limit=len(batches) * config.unlabelled_a_step)
+        wanted = config.unlabelled_limit or len(batches) * config.unlabelled_a_step
+        texts = read_texts(config.unlabelled, limit=wanted)
         batches.unlabelled(_taught(config, texts, model, processes), config.unlabelled_a_step)
     callbacks: list[Any] = [Patience(config.patience)] if config.patience else []
     if config.mine or config.hard:
@@ -196,10 +200,10 @@ def _loss(config: TrainConfig, model: SentenceTransformer) -> BatchLoss | Triple
         scale=config.scale,
         mean_weight=config.mean_weight,
         closest_weight=config.closest_weight,
+        ranking=config.ranking,
     )
     if config.stay_close and config.unlabelled is not None:
-        same_space = not config.teacher
-        return StayClose(loss, model, weight=config.stay_close, same_space=same_space)
+        return StayClose(loss, model, weight=config.stay_close)
     return loss
 
 
@@ -209,8 +213,16 @@ def _taught(
     """Return the unlabelled texts with the teacher's vectors, kept in the run for a resumption."""
     file = config.output / "teacher.npy"
     if processes.first and not file.is_file():
-        teacher = load_encoder(config.teacher) if config.teacher else from_model(model, "base")
-        vectors = teacher.encode(texts).astype(np.float16)
+        vectors = from_model(model, "base").encode(texts)
+        if config.teacher:
+            threads = config.threads or torch.get_num_threads()
+            teacher = load_encoder(config.teacher, threads=threads, device=str(model.device))
+            with torch.autocast(
+                model.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"
+            ):
+                taught = teacher.encode(texts)
+            vectors = beside(vectors, taught, share=config.teacher_share)
+        vectors = vectors.astype(np.float16)
         partial = file.with_name(".teacher.partial.npy")
         np.save(partial, vectors)
         partial.replace(file)

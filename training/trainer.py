@@ -208,6 +208,13 @@ def set_dropout(model: nn.Module, share: float) -> None:
             module.p = share
 
 
+def attend_eagerly(model: SentenceTransformer) -> None:
+    """Let attention be plain products: on a CPU, the fused kernel's gradient in bf16 costs more
+    than everything else in a step of short texts.
+    """
+    model[0].auto_model.set_attn_implementation("eager")
+
+
 def freeze_embeddings(model: SentenceTransformer) -> None:
     """Leave the word embeddings as they are: half of the small encoders' weights."""
     embeddings = model[0].auto_model.get_input_embeddings()

@@ -15,7 +15,7 @@ from training.distributed import gather, processes, rank
 from training.losses import make_loss
 
 ROOT = Path(__file__).parents[2]
-LOSSES = ("original", "mean_negative", "closest_negative", "full", "softmax")
+LOSSES = ("original", "mean_negative", "closest_negative", "full", "softmax", "full + ranking")
 COLUMNS = [
     ["how old are you", "open a tin", "where is the moon", "fix my bike", "bake bread", "sleep"],
     ["what is your age", "get a can open", "moon position", "repair a bicycle", "loaf", "rest"],
@@ -55,7 +55,8 @@ def test_two_processes_are_one_with_the_whole_batch(
     """Every loss to 1e-5, every weight's gradient to 5e-5; whatever rows each process has."""
     model = SentenceTransformer(str(tiny_model_folder), device="cpu")
     model.eval()
-    loss = make_loss(name, model, alpha=0.5)
+    rows, ranked, _ = name.partition(" + ranking")
+    loss = make_loss(rows, model, alpha=0.5, ranking=float(bool(ranked)))
     value = loss([model.preprocess(texts) for texts in COLUMNS], torch.tensor(LABELS))
     value.backward()
     two = found[f"{name} {slices}"]

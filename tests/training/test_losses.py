@@ -28,6 +28,7 @@ from training.triplets import (
     l_mean,
     l_original,
     mean_negatives,
+    pair_ranking,
 )
 
 ALPHA, SCALE = 0.25, 20.0
@@ -129,6 +130,18 @@ def test_l_original_by_hand() -> None:
     assert torch.autograd.gradcheck(lambda p, n: l_original(p, n, 0.25), (positive, negative))
 
 
+def test_the_ranking_by_hand() -> None:
+    """log(1 + sum exp(scale (negative - positive))) / scale over every pair of the two."""
+    positive = torch.tensor([0.9, 0.5], dtype=torch.float64, requires_grad=True)
+    negative = torch.tensor([0.2, 0.6, 0.7], dtype=torch.float64, requires_grad=True)
+    differences = [n - p for p in (0.9, 0.5) for n in (0.2, 0.6, 0.7)]
+    expected = math.log(1 + sum(math.exp(SCALE * each) for each in differences)) / SCALE
+    found = pair_ranking(positive, negative, SCALE)
+    assert found.item() == pytest.approx(expected, abs=1e-12)
+    assert torch.autograd.gradcheck(lambda p, n: pair_ranking(p, n, SCALE), (positive, negative))
+    assert pair_ranking(positive, negative[:0], SCALE).item() == 0.0
+
+
 @pytest.fixture
 def tiny(tiny_model_folder: Path) -> SentenceTransformer:
     model = SentenceTransformer(str(tiny_model_folder), device="cpu")
@@ -199,6 +212,25 @@ def test_the_terms_of_l_full_can_be_weighed(tiny: SentenceTransformer) -> None:
     l1, l2 = (make_loss(name, tiny)(columns).item() for name in NAMES[1:3])
     full = make_loss("full", tiny, mean_weight=2.0, closest_weight=0.5)
     assert full(columns).item() == pytest.approx(2 * l1 + 0.5 * l2, abs=1e-6)
+
+
+def test_the_ranking_joins_a_loss(tiny: SentenceTransformer) -> None:
+    """Of labelled duplicates above each row's own non-duplicate; row 1 has none."""
+    columns = [tiny.preprocess(texts) for texts in (ANCHORS, POSITIVES, NEGATIVES)]
+    similarities = cosines(tiny, POSITIVES + NEGATIVES)
+    apart = [similarities[row, 4 + row] for row in (0, 2, 3)]
+    ranked = pair_ranking(
+        torch.tensor(similarities.diagonal().copy()), torch.tensor(np.array(apart)), SCALE
+    ).item()
+    alone = make_loss("full", tiny)(columns, torch.tensor(LABELS)).item()
+    loss = make_loss("full", tiny, ranking=0.5)
+    assert loss(columns, torch.tensor(LABELS)).item() == pytest.approx(
+        alone + 0.5 * ranked, abs=1e-5
+    )
+    assert loss.statistics["ranking"] == pytest.approx(ranked, abs=1e-5)
+    # Rows without labelled negatives have nothing to be ranked above.
+    pairs = make_loss("full", tiny, ranking=0.5)(columns[:2]).item()
+    assert pairs == pytest.approx(make_loss("full", tiny)(columns[:2]).item(), abs=1e-6)
 
 
 def test_an_unknown_loss_is_refused(tiny: SentenceTransformer) -> None:

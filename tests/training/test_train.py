@@ -15,10 +15,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.training.small_run import ROOT, VERBS, command, config, environment, log, weights
+from tests.training.small_run import (
+    ROOT,
+    VERBS,
+    command,
+    config,
+    environment,
+    log,
+    questions,
+    weights,
+)
 from training import run
 from training.config import TrainConfig
+from training.encoders import load_encoder
 from training.prepare import prepare
+from training.stay_close import beside
 from training.train import train
 
 MINED = {"mine": 6, "mine_every": 5, "hard": 0.5, "mine_margin": 0.0}
@@ -278,3 +289,35 @@ def test_two_processes_are_one(tiny_model_folder: Path, tmp_path: Path) -> None:
     assert_same(alone, shared.output, 1e-4)
     assert steps_logged(shared.output) == steps_logged(alone)
     assert dev_logged(shared.output) == dev_logged(alone)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("no", 1e-3), ("bf16", 0.03)])
+def test_a_teacher_is_followed_in_the_space_of_the_base(
+    tiny_model_folder: Path, tmp_path: Path, precision: str, tolerance: float
+) -> None:
+    """Its vectors of the first texts, turned and mixed, are what the encoder is held to."""
+    taught = tmp_path / "teacher"
+    taught.mkdir()
+    teacher = trained(config(taught, tiny_model_folder)) / run.MODEL
+    texts = [row[0] for row in questions()][::2]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    chosen = config(
+        tmp_path,
+        tiny_model_folder,
+        steps=4,
+        unlabelled=tmp_path / "texts.txt",
+        unlabelled_limit=40,
+        unlabelled_a_step=8,
+        teacher=str(teacher),
+        teacher_share=0.5,
+        mixed_precision=precision,
+    )
+    folder = trained(chosen)
+    vectors = [load_encoder(str(one)).encode(texts[:40]) for one in (tiny_model_folder, teacher)]
+    expected = beside(vectors[0], vectors[1], share=0.5)
+    kept = np.load(folder / "teacher.npy")
+    assert kept.shape == (40, 32)
+    # In bf16 a teacher's numbers have three digits.
+    np.testing.assert_allclose(kept, expected, atol=tolerance)
+    assert np.abs(expected - vectors[0]).max() > 3e-3
+    assert all(entry["away"] > 0 for entry in log(folder) if "loss" in entry)

@@ -27,7 +27,8 @@ def measured(
     # BERT's pooler has no part in the vectors: DDP would wait for its gradients for ever.
     for key, weight in model.named_parameters():
         weight.requires_grad_(".pooler." not in key)
-    loss = make_loss(name, DistributedDataParallel(model), alpha=0.5)
+    rows, ranked, _ = name.partition(" + ranking")
+    loss = make_loss(rows, DistributedDataParallel(model), alpha=0.5, ranking=float(bool(ranked)))
     value = loss([model.preprocess(texts) for texts in columns], labels)
     value.backward()
     mean = value.detach().clone()
