@@ -7,7 +7,7 @@ of its immutable `VectorView`s. Similarity is cosine everywhere: higher is more 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -100,6 +100,26 @@ class VectorView(Protocol):
         self, seqs: NDArray[np.int64], vector: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Return the cosine of each of `seqs`, exactly; NaN for one it does not hold."""
+        ...
+
+    def search_many(
+        self, vectors: NDArray[np.float32], k: int, least: float
+    ) -> Sequence[Hits]:
+        """Return, for each vector, what `search` does, without what is less similar than `least`.
+
+        vectors: (n, dim), best some dozens at a time: they share their overhead.
+        """
+        ...
+
+    def rows(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the vectors of `seqs`, (n, dim). Raises KeyError for one it does not hold."""
+        ...
+
+    def compacted(self, pace: Callable[[], None]) -> VectorView:
+        """Return the same vectors, arranged so that each of many searches is quick.
+
+        pace: called between two steps; it may wait, or raise to abandon the work.
+        """
         ...
 
     def apply(self, changes: Sequence[Change]) -> VectorView:
