@@ -23,7 +23,10 @@ from app.encoders.onnx import OnnxEncoder
 from app.index.faiss_index import FaissIndex
 from app.settings import Settings
 from app.storage.sqlite import SqliteAnchorStore
+from app.usecases.clusters import KIND as CLUSTERS
+from app.usecases.clusters import FindClusters
 from app.usecases.compare import Compare
+from app.usecases.jobs import Jobs
 from app.usecases.lookup import Lookup
 from app.usecases.matching import Judge
 from app.usecases.register import Register
@@ -72,6 +75,7 @@ class Runtime:
     lookup: Lookup
     register: Register
     compare: Compare
+    jobs: Jobs
     lock: IO[str]
     key: str | None
     exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))
@@ -90,6 +94,7 @@ class Runtime:
             reembed(self.store, self._encode_side_by_side, self.readiness.report)
             bring_index_up(self.store, self.index, self.readiness.report)
             self.writer.start()
+            self.jobs.start()
             if not self.stopping.is_set():
                 self.readiness.report("ready")
                 self.readiness.ready = True
@@ -130,6 +135,7 @@ class Runtime:
         self.workers.close()
         if self._bringing_up:
             self._bringing_up.join()
+        self.jobs.close()
         self.writer.close()
         self.index.close()
         self.store.close()
@@ -159,19 +165,22 @@ def open_runtime(settings: Settings) -> Runtime:
         undo.callback(index.close)
         workers = WorkerPool(settings.threads, settings.queue_size)
         undo.pop_all()
+    # `runtime` is being made: only a lambda can name what does not exist yet.
+    writer = Writer(store, index, on_failure=lambda error: runtime.fail(error))  # noqa: PLW0108
+    clusters = FindClusters(store, index, judge, encoder.name)
     runtime = Runtime(
         settings=settings,
         artifact=artifact,
         encoder=encoder,
         store=store,
         index=index,
-        # `runtime` is being made: only a lambda can name what does not exist yet.
-        writer=Writer(store, index, on_failure=lambda error: runtime.fail(error)),  # noqa: PLW0108
+        writer=writer,
         workers=workers,
         judge=judge,
         lookup=Lookup(encoder, store, index, judge),
         register=Register(judge),
         compare=Compare(encoder, judge),
+        jobs=Jobs(store, writer, {CLUSTERS: clusters}, busy=lambda: workers.load > 0),
         lock=lock,
         key=key,
     )

@@ -24,6 +24,7 @@ from app.domain.anchors import (
     EncodedDraft,
     Filter,
 )
+from app.domain.jobs import JobReads, JobWrites
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,7 @@ class VectorView(Protocol):
         """Return the cosine of each of `seqs`, exactly; NaN for one it does not hold."""
         ...
 
-    def search_many(
-        self, vectors: NDArray[np.float32], k: int, least: float
-    ) -> Sequence[Hits]:
+    def search_many(self, vectors: NDArray[np.float32], k: int, least: float) -> Sequence[Hits]:
         """Return, for each vector, what `search` does, without what is less similar than `least`.
 
         vectors: (n, dim), best some dozens at a time: they share their overhead.
@@ -234,7 +233,7 @@ class Remembered:
     answer: str
 
 
-class WriteTransaction(AnchorReader, Protocol):
+class WriteTransaction(AnchorReader, JobWrites, Protocol):
     """Writes that become durable and visible together, or not at all."""
 
     def savepoint(self) -> AbstractContextManager[None]:
@@ -274,7 +273,7 @@ class WriteTransaction(AnchorReader, Protocol):
         ...
 
 
-class AnchorStore(AnchorReader, Protocol):
+class AnchorStore(AnchorReader, JobReads, Protocol):
     """The truth: anchors with their vectors, collections, and the change log.
 
     It is opened for one encoder, with whose fingerprint it stamps every vector it is given.
@@ -285,6 +284,10 @@ class AnchorStore(AnchorReader, Protocol):
 
         Raises StorageFailed where the database refuses.
         """
+        ...
+
+    def read(self) -> AbstractContextManager[AnchorReader]:
+        """Open reads that all see one moment; leave it soon, as until then it is held."""
         ...
 
     def export(self, collection: int) -> Generator[list[Anchor], None, None]:

@@ -24,7 +24,8 @@ from app.domain.anchors import (
     EncodedDraft,
     Filter,
 )
-from app.domain.errors import CollectionNotFound
+from app.domain.errors import CollectionNotFound, JobNotFound
+from app.domain.jobs import Job
 from app.domain.ports import Remembered
 
 _FINGERPRINT_LIMIT = 100
@@ -51,6 +52,8 @@ class _State:
     rows: dict[int, _Row] = field(default_factory=dict)
     log: list[tuple[int, Change]] = field(default_factory=list)
     remembered: dict[tuple[int, str], tuple[datetime, Remembered]] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    results: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def fork(self) -> _State:
         """Return a state of its own with the same content."""
@@ -126,6 +129,25 @@ class _Reads:
         """Return how many anchors and how many distinct labels a collection holds."""
         anchors = self._of(collection)
         return len(anchors), len({anchor.label for anchor in anchors} - {None})
+
+    def job(self, job_id: str) -> Job:
+        """Return a job. Raises JobNotFound."""
+        job = self._state.jobs.get(job_id)
+        if job is None or not self._known(job):
+            raise JobNotFound(job_id)
+        return job
+
+    def jobs(self) -> list[Job]:
+        """Return every job, the oldest first."""
+        alive = [job for job in self._state.jobs.values() if self._known(job)]
+        return sorted(alive, key=lambda job: (job.created_at, job.id))
+
+    def _known(self, job: Job) -> bool:
+        return job.collection in self._state.collections
+
+    def result(self, job_id: str, after: int, limit: int) -> list[str]:
+        """Return lines of a job's result, `limit` at most, from the one numbered `after` on."""
+        return list(self._state.results.get(job_id, ())[after : after + limit])
 
 
 class _Transaction(_Reads):
@@ -204,6 +226,20 @@ class _Transaction(_Reads):
     def remember(self, collection: int, key: str, answer: Remembered) -> None:
         self._state.remembered[collection, key] = (datetime.now(UTC), answer)
 
+    def put_job(self, job: Job) -> None:
+        self._state.jobs[job.id] = job
+
+    def add_result(self, job_id: str, after: int, lines: Sequence[str]) -> None:
+        before = self._state.results.get(job_id, ())
+        assert len(before) == after
+        self._state.results[job_id] = (*before, *lines)
+
+    def drop_result(self, job_id: str) -> None:
+        self._state.results.pop(job_id, None)
+
+    def forget_job(self, job_id: str) -> None:
+        self._state.jobs.pop(job_id, None)
+
     def prune(self, collection: int, seq: int) -> None:
         self._state.log = [
             entry for entry in self._state.log if entry[0] != collection or entry[1].seq > seq
@@ -215,6 +251,11 @@ class _Transaction(_Reads):
         dead = [seq for seq, row in self._state.rows.items() if row.collection not in alive]
         for seq in dead[:rows]:
             del self._state.rows[seq]
+        for job in list(self._state.jobs.values()):
+            if not self._known(job):
+                del self._state.jobs[job.id]
+        for job_id in self._state.results.keys() - self._state.jobs.keys():
+            del self._state.results[job_id]
         return len(dead) > rows
 
 
@@ -248,6 +289,13 @@ class MemoryAnchorStore(_Reads):
         transaction = _Transaction(self._state.fork(), self._encoder)
         yield transaction
         self._state = transaction.state
+
+    @contextmanager
+    def read(self) -> Iterator[_Reads]:
+        """Open reads that all see one moment."""
+        moment = _Reads()
+        moment._state = self._state  # never changed, only replaced
+        yield moment
 
     def export(self, collection: int) -> Generator[list[Anchor], None, None]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""

@@ -17,6 +17,7 @@ from app.domain.anchors import (
 from app.domain.errors import StorageFailed
 from app.domain.ports import Remembered
 from app.storage.database import plain_words
+from app.storage.jobs import JobReader, JobWriter, purge_jobs
 from app.storage.reader import IN_LIMIT, Reader, chunks
 from app.storage.rows import (
     metadata_entries,
@@ -43,7 +44,7 @@ _DELETE_ENTRY = delete(anchor_metadata).where(
 REMEMBERED_MICROS = 24 * 3600 * 1_000_000
 
 
-class Transaction(Reader):
+class Transaction(Reader, JobReader, JobWriter):
     """Implements `app.domain.ports.WriteTransaction` on one connection.
 
     encoder: the number, in this database, of the encoder that makes the vectors written here.
@@ -234,6 +235,7 @@ class Transaction(Reader):
                 )
             )
             budget -= 1
+        budget -= purge_jobs(self.connection, budget)
         dead = select(collections.c.key).where(collections.c.name.is_(None))
         for collection in self.connection.execute(dead).scalars().all():
             for table in (anchor_metadata, changes, idempotency, vectors, anchors):

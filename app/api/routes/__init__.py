@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.api.routes import anchors, collections, compare, duplicates, embeddings, service
+from app.api.routes import anchors, collections, compare, duplicates, embeddings, jobs, service
 
 ROUTERS: tuple[APIRouter, ...] = (
     duplicates.router,
     anchors.router,
     collections.router,
     compare.router,
+    jobs.router,
     embeddings.router,
     service.router,
 )

@@ -1,0 +1,258 @@
+"""All groups of duplicates among given texts: the same for a collection and for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.anchors import CollectionSettings
+from app.domain.clusters import Near, by_duplicates, stars
+from app.domain.ports import VectorView
+from app.domain.verdicts import Verdict
+from app.usecases.matching import Judge
+
+# Texts searched for at a time: some ten milliseconds, between which others get their turn.
+TOGETHER = 64
+# Neighbours looked at for every text, and for one that has so many duplicates. Who has more than
+# the last number is looked up among all texts once it becomes canonical.
+WIDENING = (16, 64, 256)
+# How far a similarity may lie below the cut-off and still be judged.
+_MARGIN = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text to be grouped.
+
+    seq: its row in the view. fingerprint: 16 bytes, see `app.domain.text.fingerprint`.
+    """
+
+    seq: int
+    text: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A text of a group and how alike the canonical text it is."""
+
+    place: int
+    similarity: float
+    probability: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A canonical text, by its place, with its duplicates, the likeliest first."""
+
+    canonical: int
+    members: tuple[Member, ...]
+
+    def __len__(self) -> int:
+        """Return how many texts it holds, the canonical one included."""
+        return 1 + len(self.members)
+
+
+class Watch(Protocol):
+    """Whoever watches the work: shown how far it is, and free to end it."""
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """Hear how far a step is; it may wait, or raise to abandon the work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What makes two texts duplicates here.
+
+    least: the verdict that puts a text into a group, `duplicate` or `review`.
+    """
+
+    judge: Judge
+    settings: CollectionSettings
+    least: Verdict = Verdict.DUPLICATE
+
+    @property
+    def floor(self) -> float:
+        """Return the cosine below which no pair needs to be judged; it may lie outside -1..1."""
+        cut_offs = self.judge.cut_offs(self.settings)
+        cut = cut_offs.duplicate_at if self.least is Verdict.DUPLICATE else cut_offs.review_at
+        inside = min(max(cut, 1e-12), 1 - 1e-12)
+        return max(self.judge.calibration.similarity(inside), -1.0) - _MARGIN
+
+    def judged(self, left: Text, right: Text, similarity: float) -> tuple[float, Verdict]:
+        """Return P(duplicate) and the verdict: the one place where two texts of a group meet.
+
+        Whichever of the two comes first: they are put in order here.
+        """
+        same = left.fingerprint == right.fingerprint
+        return self.judge.of_pair(similarity, self.settings, same=same)
+
+    def joins(self, verdict: Verdict) -> bool:
+        """Return whether a pair with this verdict belongs into one group."""
+        return verdict is Verdict.DUPLICATE or verdict is self.least
+
+
+@dataclass(slots=True)
+class Grouping:
+    """Finds groups among `texts`, whose order is their rank: of equals, the earlier is canonical.
+
+    view: holds a vector for at least the first text of every fingerprint.
+    """
+
+    view: VectorView
+    texts: Sequence[Text]
+    criteria: Criteria
+    watch: Watch
+    _copies: dict[bytes, list[int]] = field(init=False)
+    _firsts: list[int] = field(init=False)
+    _seqs: NDArray[np.int64] = field(init=False)
+    _by_seq: tuple[NDArray[np.int64], NDArray[np.int64]] = field(init=False)
+    _edges: dict[int, dict[int, Near]] = field(init=False)
+    _crowded: set[int] = field(init=False)
+    _total: int = field(init=False, default=0)
+    _left: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self._copies = {}
+        for place, text in enumerate(self.texts):
+            self._copies.setdefault(text.fingerprint, []).append(place)
+        self._firsts = [places[0] for places in self._copies.values()]
+        self._seqs = np.array([self.texts[place].seq for place in self._firsts], np.int64)
+        by_seq = np.argsort(self._seqs)
+        self._by_seq = by_seq, self._seqs[by_seq]
+        self._edges = {}
+        self._crowded = set()
+
+    def __call__(self) -> list[Group]:
+        """Return every group of two and more texts, the largest first, then by rank."""
+        self._find_edges()
+        groups = []
+        for canonical, nears in self._stars():
+            members = [
+                Member(copy, *self._to_itself(canonical, copy))
+                for copy in self._copies[self.texts[canonical].fingerprint][1:]
+            ]
+            for near in nears:
+                place = self._firsts[near.place]
+                verdict = self.criteria.judged(
+                    self.texts[canonical], self.texts[place], near.similarity
+                )[1]
+                members += [
+                    Member(copy, near.similarity, near.probability, verdict)
+                    for copy in self._copies[self.texts[place].fingerprint]
+                ]
+            if members:
+                groups.append(Group(canonical, tuple(members)))
+        groups.sort(key=lambda group: (-len(group), group.canonical))
+        return groups
+
+    def _to_itself(self, canonical: int, copy: int) -> tuple[float, float, Verdict]:
+        probability, verdict = self.criteria.judged(self.texts[canonical], self.texts[copy], 1.0)
+        return 1.0, probability, verdict
+
+    def _stars(self) -> Iterator[tuple[int, Sequence[Near]]]:
+        """Yield every text that is canonical or alone, with its duplicates."""
+        counts = [len(self._edges.get(unit, ())) for unit in range(len(self._firsts))]
+        for unit in self._crowded:
+            counts[unit] = len(counts)  # nobody counted further; among them, rank decides
+        alone = np.ones(len(counts), np.bool_)
+        self._left = self._total = int(np.count_nonzero(counts))
+        self.watch.step("grouping", 0, self._total)
+        for star in stars(by_duplicates(counts), self._near, self._apart, self._duplicates):
+            alone[[star.center, *(near.place for near in star.members)]] = False
+            self._left = max(self._left - len(star.members) - 1, 0)
+            yield self._firsts[star.center], star.members
+        for unit in np.flatnonzero(alone):
+            yield self._firsts[unit], ()
+
+    def _find_edges(self) -> None:
+        total = len(self._firsts)
+        for start in range(0, total, TOGETHER):
+            self.watch.step("searching", start, total)
+            self._search(np.arange(start, min(start + TOGETHER, total)))
+        self.watch.step("searching", total, total)
+
+    def _search(self, units: NDArray[np.int64]) -> None:
+        """Judge the neighbours of these units, more of them where all are duplicates."""
+        floor = self.criteria.floor
+        if floor > 1:
+            return
+        rows = self.view.rows(self._seqs[units]).astype(np.float32)
+        for k in WIDENING:
+            hits = self.view.search_many(rows, k + 1, floor)
+            full = np.array([len(found.seqs) > k for found in hits], np.bool_)
+            for unit, found, more in zip(units.tolist(), hits, full.tolist(), strict=True):
+                if more and k != WIDENING[-1]:
+                    continue
+                if more:
+                    self._crowded.add(unit)
+                self._judge(unit, self._units_of(found.seqs), found.similarities)
+            if not full.any():
+                return
+            units, rows = units[full], rows[full]
+
+    def _units_of(self, seqs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the unit of each row, -1 for a row that is none's first text."""
+        order, known = self._by_seq
+        at = np.minimum(np.searchsorted(known, seqs), len(known) - 1)
+        return np.where(known[at] == seqs, order[at], -1)
+
+    def _judge(
+        self, unit: int, others: NDArray[np.int64], similarities: NDArray[np.float32]
+    ) -> None:
+        """Note which of `others` are duplicates of `unit`, on both sides."""
+        mine = self._edges.get(unit, {})
+        for other, similarity in zip(others.tolist(), similarities.tolist(), strict=True):
+            if other < 0 or other == unit or other in mine:
+                continue
+            near = self._duplicate(unit, other, similarity)
+            if near is not None:
+                self._edges.setdefault(unit, {})[other] = near
+                self._edges.setdefault(other, {})[unit] = Near(unit, similarity, near.probability)
+
+    def _duplicate(self, unit: int, other: int, similarity: float) -> Near | None:
+        low, high = sorted((unit, other))
+        probability, verdict = self.criteria.judged(
+            self.texts[self._firsts[low]], self.texts[self._firsts[high]], similarity
+        )
+        if not self.criteria.joins(verdict):
+            return None
+        return Near(other, similarity, probability)
+
+    def _near(self, unit: int, free: NDArray[np.bool_]) -> list[Near]:
+        if unit not in self._crowded:
+            return [near for near in self._edges.get(unit, {}).values() if free[near.place]]
+        others = np.flatnonzero(free)
+        row = self.view.rows(self._seqs[[unit]])[0].astype(np.float32)
+        similarities = self.view.similarities(self._seqs[others], row)
+        found = []
+        for place in np.flatnonzero(similarities >= self.criteria.floor).tolist():
+            near = self._duplicate(unit, int(others[place]), float(similarities[place]))
+            if near is not None:
+                found.append(near)
+        return found
+
+    def _duplicates(self, unit: int) -> AbstractSet[int]:
+        return self._edges.get(unit, {}).keys()
+
+    def _apart(self, unit: int, members: Sequence[int]) -> bool:
+        if not members:
+            return False
+        self.watch.step("grouping", self._total - self._left, self._total)
+        row = self.view.rows(self._seqs[[unit]])[0].astype(np.float32)
+        similarities = self.view.similarities(self._seqs[list(members)], row).tolist()
+        for member, similarity in zip(members, similarities, strict=True):
+            low, high = sorted((unit, member))
+            verdict = self.criteria.judged(
+                self.texts[self._firsts[low]], self.texts[self._firsts[high]], similarity
+            )[1]
+            if verdict is Verdict.DISTINCT:
+                return True
+        return False
