@@ -97,7 +97,7 @@ def _one_group_of(
         groups.append(group)
     # Of groups of one size, the first has the likeliest member.
     largest = max(groups, key=len, default=set())
-    apart = {place for group in groups if 1 < len(group) for place in group} - largest
+    apart = {place for group in groups if len(group) > 1 for place in group} - largest
     return (one for one in ranked if one.place not in apart)
 
 

@@ -150,6 +150,11 @@ class _Reads:
         return list(self._state.results.get(job_id, ())[after : after + limit])
 
 
+class _Moment(_Reads):
+    def __init__(self, state: _State) -> None:
+        self._state = state
+
+
 class _Transaction(_Reads):
     def __init__(self, state: _State, encoder: str) -> None:
         self._state = state
@@ -293,9 +298,8 @@ class MemoryAnchorStore(_Reads):
     @contextmanager
     def read(self) -> Iterator[_Reads]:
         """Open reads that all see one moment."""
-        moment = _Reads()
-        moment._state = self._state  # never changed, only replaced
-        yield moment
+        # A state that was published is never changed, only replaced.
+        yield _Moment(self._state)
 
     def export(self, collection: int) -> Generator[list[Anchor], None, None]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""

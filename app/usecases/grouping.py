@@ -114,7 +114,7 @@ class Grouping:
     _firsts: list[int] = field(init=False)
     _seqs: NDArray[np.int64] = field(init=False)
     _by_seq: tuple[NDArray[np.int64], NDArray[np.int64]] = field(init=False)
-    _edges: dict[int, dict[int, Near]] = field(init=False)
+    edges: dict[int, dict[int, Near]] = field(init=False)
     _crowded: set[int] = field(init=False)
     _total: int = field(init=False, default=0)
     _left: int = field(init=False, default=0)
@@ -127,7 +127,7 @@ class Grouping:
         self._seqs = np.array([self.texts[place].seq for place in self._firsts], np.int64)
         by_seq = np.argsort(self._seqs)
         self._by_seq = by_seq, self._seqs[by_seq]
-        self._edges = {}
+        self.edges = {}
         self._crowded = set()
 
     def __call__(self) -> list[Group]:
@@ -159,7 +159,7 @@ class Grouping:
 
     def _stars(self) -> Iterator[tuple[int, Sequence[Near]]]:
         """Yield every text that is canonical or alone, with its duplicates."""
-        counts = [len(self._edges.get(unit, ())) for unit in range(len(self._firsts))]
+        counts = [len(self.edges.get(unit, ())) for unit in range(len(self._firsts))]
         for unit in self._crowded:
             counts[unit] = len(counts)  # nobody counted further; among them, rank decides
         alone = np.ones(len(counts), np.bool_)
@@ -169,7 +169,7 @@ class Grouping:
             alone[[star.center, *(near.place for near in star.members)]] = False
             self._left = max(self._left - len(star.members) - 1, 0)
             yield self._firsts[star.center], star.members
-        for unit in np.flatnonzero(alone):
+        for unit in np.flatnonzero(alone).tolist():
             yield self._firsts[unit], ()
 
     def _find_edges(self) -> None:
@@ -208,14 +208,14 @@ class Grouping:
         self, unit: int, others: NDArray[np.int64], similarities: NDArray[np.float32]
     ) -> None:
         """Note which of `others` are duplicates of `unit`, on both sides."""
-        mine = self._edges.get(unit, {})
+        mine = self.edges.get(unit, {})
         for other, similarity in zip(others.tolist(), similarities.tolist(), strict=True):
             if other < 0 or other == unit or other in mine:
                 continue
             near = self._duplicate(unit, other, similarity)
             if near is not None:
-                self._edges.setdefault(unit, {})[other] = near
-                self._edges.setdefault(other, {})[unit] = Near(unit, similarity, near.probability)
+                self.edges.setdefault(unit, {})[other] = near
+                self.edges.setdefault(other, {})[unit] = Near(unit, similarity, near.probability)
 
     def _duplicate(self, unit: int, other: int, similarity: float) -> Near | None:
         low, high = sorted((unit, other))
@@ -228,7 +228,7 @@ class Grouping:
 
     def _near(self, unit: int, free: NDArray[np.bool_]) -> list[Near]:
         if unit not in self._crowded:
-            return [near for near in self._edges.get(unit, {}).values() if free[near.place]]
+            return [near for near in self.edges.get(unit, {}).values() if free[near.place]]
         others = np.flatnonzero(free)
         row = self.view.rows(self._seqs[[unit]])[0].astype(np.float32)
         similarities = self.view.similarities(self._seqs[others], row)
@@ -240,7 +240,7 @@ class Grouping:
         return found
 
     def _duplicates(self, unit: int) -> AbstractSet[int]:
-        return self._edges.get(unit, {}).keys()
+        return self.edges.get(unit, {}).keys()
 
     def _apart(self, unit: int, members: Sequence[int]) -> bool:
         if not members:

@@ -75,6 +75,7 @@ vectors = arrays(np.int8, DIMENSION, elements=st.integers(-3, 3)).map(
 )
 def test_many_searches_find_what_each_alone_does(
     index: VectorIndex,
+    *,
     held: list[NDArray[np.float16]],
     gone: set[int],
     asked: list[NDArray[np.float16]],
