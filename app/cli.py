@@ -1,4 +1,4 @@
-"""The command `deja`: serve, import, export, ask."""
+"""The command `deja`: serve, import, export, ask, dedupe."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from rich.console import Console
 from app import __version__
 from app.cli_output import replacing, show_answer, write_lines
 from app.client import DejaClient, DejaClientError, Unauthorized
+from app.dedupe_cli import dedupe
+from app.domain.errors import StartupError
 from app.importing.command import ImportOptions, run_import
 from app.importing.progress import plain
 from app.importing.records import Format, UnusableFile
@@ -211,7 +213,7 @@ def import_(
 
         return _client(seams, url, key, timeout=300.0, tries=tries, sleep=wait)
 
-    with _one_line_errors():
+    with one_line_errors():
         summary = run_import(
             options, connect=connect, console=Console(stderr=True), environment=os.environ
         )
@@ -239,7 +241,7 @@ def export(
 
     `deja import` takes them back as they are.
     """
-    with _one_line_errors(), _client(_seams(context), url, key) as client:
+    with one_line_errors(), _client(_seams(context), url, key) as client:
         lines = client.export_lines(collection)
         if output is None or str(output) == "-":
             count = write_lines(lines, sys.stdout.buffer)
@@ -263,12 +265,15 @@ def ask(
     key: Key = None,
 ) -> None:
     """Say whether a question has been asked before, and which anchors are nearest."""
-    with _one_line_errors(), _client(_seams(context), url, key) as client:
+    with one_line_errors(), _client(_seams(context), url, key) as client:
         answer = client.duplicates(question, collection=collection, limit=limit, label=label)
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
     else:
         show_answer(answer, Console())
+
+
+cli.command(short_help="Find the duplicates in a file, and write it without them.")(dedupe)
 
 
 def _seams(context: typer.Context) -> Seams:
@@ -291,7 +296,7 @@ def _client(
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Turn what can go wrong into a line on stderr and an exit status."""
     try:
         yield
@@ -304,7 +309,14 @@ def _one_line_errors() -> Iterator[None]:
     except Unauthorized as error:
         error.add_note("give a key with --key or DEJA_KEY")
         _fail(error, 1)
-    except (DejaClientError, SourceError, StrictStop, OSError, UnicodeEncodeError) as error:
+    except (
+        DejaClientError,
+        SourceError,
+        StartupError,
+        StrictStop,
+        OSError,
+        UnicodeEncodeError,
+    ) as error:
         _fail(error, 1)
 
 
