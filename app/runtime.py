@@ -41,6 +41,8 @@ DATABASE = "deja.db"
 CHUNK = 16
 # Each holds a moment of the database open, and the write-ahead log with it.
 EXPORTS = 4
+# Of low priority; more would take the caches from those who answer.
+JOB_THREADS = 2
 
 
 @dataclass(slots=True)
@@ -167,7 +169,7 @@ def open_runtime(settings: Settings) -> Runtime:
         undo.pop_all()
     # `runtime` is being made: only a lambda can name what does not exist yet.
     writer = Writer(store, index, on_failure=lambda error: runtime.fail(error))  # noqa: PLW0108
-    clusters = FindClusters(store, index, judge, encoder.name)
+    clusters = FindClusters(store, index, judge, encoder.name, min(settings.threads, JOB_THREADS))
     runtime = Runtime(
         settings=settings,
         artifact=artifact,

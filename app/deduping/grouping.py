@@ -47,7 +47,10 @@ def group_rows(
     vectors, cut = _encode([texts[place] for place in firsts.values()], encoder, watch, threads)
     view = _view(places, vectors, watch)
     truncated = places[cut].tolist()
-    return Grouped(Grouping(view, listed, criteria, watch)(), truncated, len(places))
+    # Comparing each with each takes all cores by itself.
+    searching = 1 if isinstance(view, MemoryView) else threads
+    grouping = Grouping(view, listed, criteria, watch, searching)
+    return Grouped(grouping(), truncated, len(places))
 
 
 def _encode(

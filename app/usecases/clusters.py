@@ -71,6 +71,7 @@ class FindClusters:
     index: VectorIndex
     judge: Judge
     encoder: str
+    threads: int = 1
 
     @property
     def shares(self) -> Mapping[str, float]:
@@ -94,7 +95,7 @@ class FindClusters:
         running.step("arranging", 0, 1)
         view = view.compacted(running.pause)
         criteria = Criteria(self.judge, collection.settings, options.verdict)
-        grouping = Grouping(view, texts, criteria, running)
+        grouping = Grouping(view, texts, criteria, running, self.threads)
         groups = [group for group in grouping() if len(group) >= options.min_size]
         for place, group in enumerate(groups):
             running.step("writing", place, len(groups))

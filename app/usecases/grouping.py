@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.domain.anchors import CollectionSettings
 from app.domain.clusters import Near, by_duplicates, stars
-from app.domain.ports import VectorView
+from app.domain.ports import Hits, VectorView
 from app.domain.verdicts import Verdict
 from app.usecases.matching import Judge
 
@@ -89,8 +91,9 @@ class Criteria:
     def judged(self, left: Text, right: Text, similarity: float) -> tuple[float, Verdict]:
         """Return P(duplicate) and the verdict: the one place where two texts of a group meet.
 
-        Whichever of the two comes first: they are put in order here.
+        The same whichever of the two comes first: they are put in order here.
         """
+        left, right = sorted((left, right), key=lambda text: text.fingerprint)
         same = left.fingerprint == right.fingerprint
         return self.judge.of_pair(similarity, self.settings, same=same)
 
@@ -99,17 +102,30 @@ class Criteria:
         return verdict is Verdict.DUPLICATE or verdict is self.least
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The neighbours of a unit. crowded: there may be more than were looked at."""
+
+    unit: int
+    hits: Hits
+    crowded: bool
+
+
 @dataclass(slots=True)
 class Grouping:
     """Finds groups among `texts`, whose order is their rank: of equals, the earlier is canonical.
 
+    Texts of one fingerprint count as one (a unit) and share the similarity of the first of them.
+
     view: holds a vector for at least the first text of every fingerprint.
+    threads: how many search.
     """
 
     view: VectorView
     texts: Sequence[Text]
     criteria: Criteria
     watch: Watch
+    threads: int = 1
     _copies: dict[bytes, list[int]] = field(init=False)
     _firsts: list[int] = field(init=False)
     _seqs: NDArray[np.int64] = field(init=False)
@@ -173,30 +189,46 @@ class Grouping:
             yield self._firsts[unit], ()
 
     def _find_edges(self) -> None:
+        if self.criteria.floor > 1:
+            return
         total = len(self._firsts)
-        for start in range(0, total, TOGETHER):
-            self.watch.step("searching", start, total)
-            self._search(np.arange(start, min(start + TOGETHER, total)))
+        under_way: deque[Future[list[_Found]]] = deque()
+        with ThreadPoolExecutor(self.threads, "deja-grouping") as pool:
+            for start in range(0, total, TOGETHER):
+                self.watch.step("searching", start, total)
+                units = np.arange(start, min(start + TOGETHER, total))
+                under_way.append(pool.submit(self._search, units))
+                # Judged in the order of the units, so that chance decides nothing.
+                if len(under_way) > self.threads:
+                    self._judge(under_way.popleft().result())
+            while under_way:
+                self._judge(under_way.popleft().result())
         self.watch.step("searching", total, total)
 
-    def _search(self, units: NDArray[np.int64]) -> None:
-        """Judge the neighbours of these units, more of them where all are duplicates."""
+    def _search(self, units: NDArray[np.int64]) -> list[_Found]:
+        """Return the neighbours of these units, more of them where all are near enough."""
         floor = self.criteria.floor
-        if floor > 1:
-            return
         rows = self.view.rows(self._seqs[units]).astype(np.float32)
+        found: list[_Found] = []
         for k in WIDENING:
             hits = self.view.search_many(rows, k + 1, floor)
-            full = np.array([len(found.seqs) > k for found in hits], np.bool_)
-            for unit, found, more in zip(units.tolist(), hits, full.tolist(), strict=True):
-                if more and k != WIDENING[-1]:
-                    continue
-                if more:
-                    self._crowded.add(unit)
-                self._judge(unit, self._units_of(found.seqs), found.similarities)
-            if not full.any():
-                return
+            full = np.array([len(one.seqs) > k for one in hits], np.bool_)
+            last = k == WIDENING[-1]
+            found += [
+                _Found(unit, one, crowded=more)
+                for unit, one, more in zip(units.tolist(), hits, full.tolist(), strict=True)
+                if last or not more
+            ]
+            if last or not full.any():
+                break
             units, rows = units[full], rows[full]
+        return found
+
+    def _judge(self, found: Sequence[_Found]) -> None:
+        for one in found:
+            if one.crowded:
+                self._crowded.add(one.unit)
+            self._note(one.unit, self._units_of(one.hits.seqs), one.hits.similarities)
 
     def _units_of(self, seqs: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the unit of each row, -1 for a row that is none's first text."""
@@ -204,7 +236,7 @@ class Grouping:
         at = np.minimum(np.searchsorted(known, seqs), len(known) - 1)
         return np.where(known[at] == seqs, order[at], -1)
 
-    def _judge(
+    def _note(
         self, unit: int, others: NDArray[np.int64], similarities: NDArray[np.float32]
     ) -> None:
         """Note which of `others` are duplicates of `unit`, on both sides."""
@@ -218,9 +250,8 @@ class Grouping:
                 self.edges.setdefault(other, {})[unit] = Near(unit, similarity, near.probability)
 
     def _duplicate(self, unit: int, other: int, similarity: float) -> Near | None:
-        low, high = sorted((unit, other))
         probability, verdict = self.criteria.judged(
-            self.texts[self._firsts[low]], self.texts[self._firsts[high]], similarity
+            self.texts[self._firsts[unit]], self.texts[self._firsts[other]], similarity
         )
         if not self.criteria.joins(verdict):
             return None
@@ -249,9 +280,8 @@ class Grouping:
         row = self.view.rows(self._seqs[[unit]])[0].astype(np.float32)
         similarities = self.view.similarities(self._seqs[list(members)], row).tolist()
         for member, similarity in zip(members, similarities, strict=True):
-            low, high = sorted((unit, member))
             verdict = self.criteria.judged(
-                self.texts[self._firsts[low]], self.texts[self._firsts[high]], similarity
+                self.texts[self._firsts[unit]], self.texts[self._firsts[member]], similarity
             )[1]
             if verdict is Verdict.DISTINCT:
                 return True
