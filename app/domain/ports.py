@@ -103,15 +103,15 @@ class VectorView(Protocol):
         """Return the cosine of each of `seqs`, exactly; NaN for one it does not hold."""
         ...
 
+    def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
+        ...
+
     def search_many(self, vectors: NDArray[np.float32], k: int, least: float) -> Sequence[Hits]:
         """Return, for each vector, what `search` does, without what is less similar than `least`.
 
         vectors: (n, dim), best some dozens at a time: they share their overhead.
         """
-        ...
-
-    def rows(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Return the vectors of `seqs`, (n, dim). Raises KeyError for one it does not hold."""
         ...
 
     def compacted(self, pace: Callable[[], None]) -> VectorView:

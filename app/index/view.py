@@ -92,22 +92,6 @@ class FaissView:
             hits.append(_at_least(self._hits(query, k, self._nearest(query, k, first)), least))
         return hits
 
-    def rows(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Return the vectors of `seqs`, (n, dim). Raises KeyError for one it does not hold."""
-        found = np.empty((len(seqs), self.segment.dimension), np.float16)
-        missing = np.ones(len(seqs), np.bool_)
-        for part, positions in (
-            (self.segment, self.alive.positions(seqs)),
-            (self.tail, self.tail.positions(seqs)),
-        ):
-            held = np.flatnonzero(positions >= 0)
-            if len(held):
-                found[held] = part.rows(positions[held])
-                missing[held] = False
-        if missing.any():
-            raise KeyError(int(seqs[missing][0]))
-        return found
-
     def compacted(self, pace: Pace) -> FaissView:
         """Return the same vectors in a segment alone: each search of a tail reads all of it.
 
@@ -139,6 +123,18 @@ class FaissView:
             for start in range(0, len(held), CHUNK):
                 places = held[start : start + CHUNK]
                 found[places] = similarities(part.rows(positions[places]), query)
+        return found
+
+    def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
+        found = np.full((len(seqs), self.segment.dimension), np.nan, np.float16)
+        for part, positions in (
+            (self.segment, self.alive.positions(seqs)),
+            (self.tail, self.tail.positions(seqs)),
+        ):
+            held = np.flatnonzero(positions >= 0)
+            if len(held):
+                found[held] = part.rows(positions[held])
         return found
 
     def apply(self, changes: Sequence[Change]) -> FaissView:

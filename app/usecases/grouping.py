@@ -208,7 +208,7 @@ class Grouping:
     def _search(self, units: NDArray[np.int64]) -> list[_Found]:
         """Return the neighbours of these units, more of them where all are near enough."""
         floor = self.criteria.floor
-        rows = self.view.rows(self._seqs[units]).astype(np.float32)
+        rows = self.view.vectors(self._seqs[units]).astype(np.float32)
         found: list[_Found] = []
         for k in WIDENING:
             hits = self.view.search_many(rows, k + 1, floor)
@@ -261,7 +261,7 @@ class Grouping:
         if unit not in self._crowded:
             return [near for near in self.edges.get(unit, {}).values() if free[near.place]]
         others = np.flatnonzero(free)
-        row = self.view.rows(self._seqs[[unit]])[0].astype(np.float32)
+        row = self.view.vectors(self._seqs[[unit]])[0].astype(np.float32)
         similarities = self.view.similarities(self._seqs[others], row)
         found = []
         for place in np.flatnonzero(similarities >= self.criteria.floor).tolist():
@@ -277,7 +277,7 @@ class Grouping:
         if not members:
             return False
         self.watch.step("grouping", self._total - self._left, self._total)
-        row = self.view.rows(self._seqs[[unit]])[0].astype(np.float32)
+        row = self.view.vectors(self._seqs[[unit]])[0].astype(np.float32)
         similarities = self.view.similarities(self._seqs[list(members)], row).tolist()
         for member, similarity in zip(members, similarities, strict=True):
             verdict = self.criteria.judged(
