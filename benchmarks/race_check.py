@@ -14,6 +14,7 @@ from app.domain.anchors import CollectionSettings
 from app.domain.ports import Encoder
 from app.domain.text import fingerprint
 from app.domain.verdicts import Verdict
+from app.index.memory import MemoryView
 from app.usecases.grouping import Criteria, Text
 from app.usecases.matching import CANDIDATES, Judge
 
@@ -70,13 +71,15 @@ def check(stored: Stored, refused: Sequence[str], judge: Judge, encoder: Encoder
         )
         raise PromiseBroken(f"created more than once: {twice!r}")
     listed = [Text(*one) for one in zip(range(len(marks)), stored.texts, marks, strict=True)]
+    view = MemoryView(np.arange(len(listed)), stored.vectors.astype(np.float16), 0)
     judged = 0
     for place in range(1, len(listed)):
         before = stored.vectors[:place]
         similarities = np.einsum("ij,j->i", before, stored.vectors[place])
         for near in np.argsort(-similarities, kind="stable")[:CANDIDATES].tolist():
             judged += 1
-            verdict = criteria.judged(listed[near], listed[place], float(similarities[near]))[1]
+            similarity = float(similarities[near])
+            verdict = criteria.judged(listed[near], listed[place], similarity, view)[1]
             if verdict is Verdict.DUPLICATE:
                 raise PromiseBroken(
                     f"created although a duplicate was there: {listed[place].text!r} "
@@ -99,12 +102,14 @@ def _check_absent(
         mark = fingerprint(text)
         if mark in there:
             continue
-        vector = encoder.encode([text]).vectors[0].astype(np.float16).astype(np.float32)
-        similarities = np.einsum("ij,j->i", stored.vectors, vector)
-        asked = Text(-1, text, mark)
+        vector = encoder.encode([text]).vectors.astype(np.float16)
+        similarities = np.einsum("ij,j->i", stored.vectors, vector[0].astype(np.float32))
+        asked = Text(len(listed), text, mark)
+        seqs = np.arange(len(listed) + 1)
+        view = MemoryView(seqs, np.concatenate([stored.vectors.astype(np.float16), vector]), 0)
         if not any(
             # Upwards by what rounding may do to a vector of another batch.
-            criteria.judged(listed[near], asked, float(similarities[near]) + SAME_VECTOR)[1]
+            criteria.judged(listed[near], asked, float(similarities[near]) + SAME_VECTOR, view)[1]
             is Verdict.DUPLICATE
             for near in np.argsort(-similarities)[:CANDIDATES].tolist()
         ):

@@ -97,13 +97,15 @@ class _Race:
 
     def _send(self, line: _Line, one: Try) -> tuple[int, dict[str, Any]]:
         deadline = time.monotonic() + PATIENCE_SECONDS
+        lost = 0
         while True:
             try:
                 return line.post(json.dumps(one.body()))
             except (OSError, http.client.HTTPException) as error:
                 line.close()
+                lost += 1
                 with self._guard:
-                    self.outcome.lost += 1
+                    self.outcome.lost += lost == 1
                 if self._failed or time.monotonic() > deadline:
                     raise BadAnswer(f"nothing answers: {error}") from error
                 time.sleep(RETRY_SECONDS)

@@ -82,16 +82,32 @@ class Criteria:
 
     @property
     def floor(self) -> float:
-        """Return the cosine below which no pair needs to be judged; it may lie outside -1..1."""
-        cut_offs = self.judge.cut_offs(self.settings)
-        cut = cut_offs.duplicate_at if self.least is Verdict.DUPLICATE else cut_offs.review_at
-        inside = min(max(cut, 1e-12), 1 - 1e-12)
-        return max(self.judge.calibration.similarity(inside), -1.0) - _MARGIN
+        """Return the cosine below which no pair needs to be judged; above 1 where none does."""
+        low, high = -1.0, 1.0
+        if not self._may_join(high):
+            return 2.0
+        if self._may_join(low):
+            return low
+        while high - low > _MARGIN:
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._may_join(middle) else (middle, high)
+        return low
 
-    def judged(self, left: Text, right: Text, similarity: float) -> tuple[float, Verdict]:
+    def _may_join(self, similarity: float) -> bool:
+        """Return whether two texts of this similarity may belong together, whatever they say."""
+        return self.joins(self.judge.of_pair(similarity, self.settings, same=False)[1])
+
+    def judged(
+        self,
+        left: Text,
+        right: Text,
+        similarity: float,
+        view: VectorView,  # noqa: ARG002 - for a judge that looks at the vectors themselves
+    ) -> tuple[float, Verdict]:
         """Return P(duplicate) and the verdict: the one place where two texts of a group meet.
 
         The same whichever of the two comes first: they are put in order here.
+        view: holds the vectors of both.
         """
         left, right = sorted((left, right), key=lambda text: text.fingerprint)
         same = left.fingerprint == right.fingerprint
@@ -157,9 +173,7 @@ class Grouping:
             ]
             for near in nears:
                 place = self._firsts[near.place]
-                verdict = self.criteria.judged(
-                    self.texts[canonical], self.texts[place], near.similarity
-                )[1]
+                verdict = self._judged(canonical, place, near.similarity)[1]
                 members += [
                     Member(copy, near.similarity, near.probability, verdict)
                     for copy in self._copies[self.texts[place].fingerprint]
@@ -169,8 +183,11 @@ class Grouping:
         groups.sort(key=lambda group: (-len(group), group.canonical))
         return groups
 
+    def _judged(self, place: int, other: int, similarity: float) -> tuple[float, Verdict]:
+        return self.criteria.judged(self.texts[place], self.texts[other], similarity, self.view)
+
     def _to_itself(self, canonical: int, copy: int) -> tuple[float, float, Verdict]:
-        probability, verdict = self.criteria.judged(self.texts[canonical], self.texts[copy], 1.0)
+        probability, verdict = self._judged(canonical, copy, 1.0)
         return 1.0, probability, verdict
 
     def _stars(self) -> Iterator[tuple[int, Sequence[Near]]]:
@@ -250,9 +267,7 @@ class Grouping:
                 self.edges.setdefault(other, {})[unit] = Near(unit, similarity, near.probability)
 
     def _duplicate(self, unit: int, other: int, similarity: float) -> Near | None:
-        probability, verdict = self.criteria.judged(
-            self.texts[self._firsts[unit]], self.texts[self._firsts[other]], similarity
-        )
+        probability, verdict = self._judged(self._firsts[unit], self._firsts[other], similarity)
         if not self.criteria.joins(verdict):
             return None
         return Near(other, similarity, probability)
@@ -280,9 +295,7 @@ class Grouping:
         row = self.view.vectors(self._seqs[[unit]])[0].astype(np.float32)
         similarities = self.view.similarities(self._seqs[list(members)], row).tolist()
         for member, similarity in zip(members, similarities, strict=True):
-            verdict = self.criteria.judged(
-                self.texts[self._firsts[unit]], self.texts[self._firsts[member]], similarity
-            )[1]
+            verdict = self._judged(self._firsts[unit], self._firsts[member], similarity)[1]
             if verdict is Verdict.DISTINCT:
                 return True
         return False
