@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -26,9 +27,18 @@ from app.usecases.matching import Judge
 from tests.unit.fakes import CALIBRATION
 
 SETTINGS = CollectionSettings(duplicate_at=0.8, review_at=0.2)
-CRITERIA = Criteria(Judge(CALIBRATION), SETTINGS)
-DUPLICATE = CALIBRATION.similarity(0.8)  # 0.77
-DISTINCT = CALIBRATION.similarity(0.2)  # 0.63
+# The cosines at which P is 0.8 and 0.2.
+DUPLICATE = (14 + math.log(0.8 / 0.2)) / 20  # 0.77
+DISTINCT = (14 + math.log(0.2 / 0.8)) / 20  # 0.63
+
+
+def criteria_of(
+    settings: CollectionSettings = SETTINGS, least: Verdict = Verdict.DUPLICATE
+) -> Criteria:
+    return Criteria(Judge(CALIBRATION), settings, least)
+
+
+CRITERIA = criteria_of()
 
 
 @dataclass
@@ -84,7 +94,7 @@ def test_a_group_is_its_canonical_text_and_its_duplicates() -> None:
     first, second = groups[0].members
     assert first.similarity == pytest.approx(np.cos(np.radians(20)), abs=1e-3)
     assert second.similarity == pytest.approx(np.cos(np.radians(25)), abs=1e-3)
-    assert first.probability == CALIBRATION.probability(first.similarity)
+    assert first.probability == pytest.approx(1 / (1 + math.exp(14 - 20 * first.similarity)))
     assert {member.verdict for member in groups[0].members} == {Verdict.DUPLICATE}
 
 
@@ -126,7 +136,7 @@ def test_copies_are_one_text() -> None:
 
 def test_review_gathers_more() -> None:
     """The verdict asked for is the least that joins; nothing below it is in a group."""
-    criteria = Criteria(Judge(CALIBRATION), SETTINGS, Verdict.REVIEW)
+    criteria = criteria_of(least=Verdict.REVIEW)
     vectors = at_angles([0, 45, 180])  # 0.71
     assert grouped(vectors) == []
     (group,) = grouped(vectors, criteria=criteria)
@@ -136,7 +146,7 @@ def test_review_gathers_more() -> None:
 @pytest.mark.parametrize(("cut", "expected"), [(1.0, []), (0.0, [[0, 1, 2]])])
 def test_cut_offs_at_the_ends(cut: float, expected: list[list[int]]) -> None:
     """At 1 only equal texts are duplicates, at 0 everything is; neither divides by zero."""
-    criteria = Criteria(Judge(CALIBRATION), CollectionSettings(duplicate_at=cut, review_at=0.0))
+    criteria = criteria_of(CollectionSettings(duplicate_at=cut, review_at=0.0))
     found = grouped(at_angles([0, 120, 240]), criteria=criteria)
     assert [sorted(group) for group in places(found)] == expected
     assert places(grouped(at_angles([0, 90]), texts=["a", "A"], criteria=criteria)) == [[0, 1]]
@@ -170,7 +180,9 @@ def test_groups_keep_their_promises(drawn: list[float]) -> None:
     table = np.stack([view.similarities(np.array(seqs), row) for row in rows])
 
     def verdict(left: int, right: int) -> Verdict:
-        return CRITERIA.judge.of_pair(float(table[left, right]), SETTINGS, same=False)[1]
+        if table[left, right] >= DUPLICATE:
+            return Verdict.DUPLICATE
+        return Verdict.REVIEW if table[left, right] >= DISTINCT else Verdict.DISTINCT
 
     found = places(grouped(vectors))
     inside = [place for group in found for place in group]
