@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
 from app.api.job_schemas import GroupOut, JobOut
+from app.api.routes.jobs import result_lines
+from app.domain.errors import JobNotFound
+from app.domain.jobs import Job, JobState
+from app.storage.memory import MemoryAnchorStore
 from tests.conftest import CollectionClient
 
 RESET = [
@@ -222,3 +228,26 @@ def test_unknown_names_are_404(shared_service: httpx.Client) -> None:
         )
     assert shared_service.get("/v1/jobs/0190a-1/result").status_code == 404
     assert shared_service.get("/v1/jobs/NO!").status_code == 422
+
+
+def test_a_result_that_is_forgotten_breaks_off() -> None:
+    """Rather than ending early as if it were whole."""
+    store = MemoryAnchorStore("encoder")
+    summary = {"groups": 30}
+    job = Job(
+        "x", 1, "default", "clusters", {}, datetime.now(UTC), JobState.DONE, 1, summary=summary
+    )
+    with store.write() as rows:
+        rows.put_job(job)
+        rows.add_result("x", 0, ["line"] * 30)
+
+    async def read() -> None:
+        lines = result_lines(store, job)
+        assert await anext(lines) == "line\n" * 20
+        with store.write() as rows:
+            rows.forget_job("x")
+            rows.purge(100)
+        await anext(lines)
+
+    with pytest.raises(JobNotFound):
+        asyncio.run(read())

@@ -12,8 +12,8 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import CollectionName, ReadyRuntime
 from app.api.job_schemas import ClustersIn, GroupOut, JobOut, JobsOut, job_out
-from app.domain.errors import JobNotDone
-from app.domain.jobs import Job, JobState
+from app.domain.errors import JobNotDone, JobNotFound
+from app.domain.jobs import Job, JobReads, JobState
 from app.runtime import Runtime
 from app.usecases.clusters import KIND
 
@@ -75,16 +75,21 @@ async def get_result(job_id: JobId, runtime: ReadyRuntime) -> StreamingResponse:
     job = await run_in_threadpool(runtime.store.job, job_id)
     if job.state is not JobState.DONE:
         raise JobNotDone(job_id, job.state)
-    return StreamingResponse(_lines(runtime, job_id), media_type="application/x-ndjson")
+    lines = result_lines(runtime.store, job)
+    return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
-async def _lines(runtime: Runtime, job_id: str) -> AsyncGenerator[str, None]:
-    """Yield a result a few lines at a time; nothing stays open between them."""
-    after = 0
-    while True:
-        lines = await run_in_threadpool(runtime.store.result, job_id, after, LINES_TOGETHER)
+async def result_lines(store: JobReads, job: Job) -> AsyncGenerator[str, None]:
+    """Yield a result a few lines at a time; nothing stays open between them.
+
+    Raises JobNotFound where it is forgotten meanwhile: the answer breaks off, rather than ending
+    as if it were whole.
+    """
+    after, total = 0, job.summary["groups"]
+    while after < total:
+        lines = await run_in_threadpool(store.result, job.id, after, LINES_TOGETHER)
         if not lines:
-            return
+            raise JobNotFound(job.id)
         after += len(lines)
         yield "".join(line + "\n" for line in lines)
 
