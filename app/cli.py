@@ -223,6 +223,12 @@ def export(
     context: typer.Context,
     *,
     collection: CollectionName,
+    feedback: Annotated[
+        bool,
+        typer.Option(
+            "--feedback", help="Write its feedback instead, as labelled pairs for `deja-train`."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -237,17 +243,20 @@ def export(
 ) -> None:
     """Write all anchors of a collection, of one moment, as lines of JSON.
 
-    `deja import` takes them back as they are.
+    `deja import` takes them back as they are. With --feedback, all verdicts that people gave,
+    which `deja-train --pairs FILE` takes as they are.
     """
     with _one_line_errors(), _client(_seams(context), url, key) as client:
-        lines = client.export_lines(collection)
+        export_lines = client.export_feedback_lines if feedback else client.export_lines
+        lines = export_lines(collection)
         if output is None or str(output) == "-":
             count = write_lines(lines, sys.stdout.buffer)
         else:
             with replacing(output) as file:
                 count = write_lines(lines, file)
     where = "" if output is None else f" to {output}"
-    typer.echo(f"{count:,} anchor{'s' * (count != 1)} exported{where}", err=True)
+    what = "verdict" if feedback else "anchor"
+    typer.echo(f"{count:,} {what}{'s' * (count != 1)} exported{where}", err=True)
 
 
 @cli.command(short_help="Say whether a question has been asked before.")

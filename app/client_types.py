@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 VerdictName = Literal["duplicate", "review", "distinct"]
+JudgedName = Literal["duplicate", "distinct"]
 IfDuplicateName = Literal["register", "skip", "reject"]
 StatusName = Literal["created", "updated", "unchanged", "skipped"]
 
@@ -77,6 +78,39 @@ class Comparison(TypedDict):
     probability: float
     verdict: VerdictName
     truncated: bool
+
+
+class Feedback(TypedDict):
+    """A person's verdict, with the texts and figures of the moment it was given.
+
+    conflicts: how often a verdict on this pair took the place of its opposite.
+    status: what became of it, where it has just been given.
+    """
+
+    id: str
+    question: str
+    anchor_id: str
+    anchor_text: str
+    verdict: JudgedName
+    similarity: float
+    probability: float
+    encoder: str
+    conflicts: int
+    created_at: str
+    updated_at: str
+    status: NotRequired[Literal["created", "replaced", "unchanged"]]
+
+
+class FeedbackPair(TypedDict):
+    """A line of exported feedback: a labelled pair; label 1 for duplicates."""
+
+    text1: str
+    text2: str
+    label: int
+    id: str
+    anchor_id: str
+    conflicts: int
+    updated_at: str
 
 
 Collection = dict[str, Any]

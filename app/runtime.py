@@ -24,6 +24,7 @@ from app.index.faiss_index import FaissIndex
 from app.settings import Settings
 from app.storage.sqlite import SqliteAnchorStore
 from app.usecases.compare import Compare
+from app.usecases.feedback import GiveFeedback
 from app.usecases.lookup import Lookup
 from app.usecases.matching import Judge
 from app.usecases.register import Register
@@ -72,6 +73,7 @@ class Runtime:
     lookup: Lookup
     register: Register
     compare: Compare
+    give_feedback: GiveFeedback
     lock: IO[str]
     key: str | None
     exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))
@@ -172,6 +174,7 @@ def open_runtime(settings: Settings) -> Runtime:
         lookup=Lookup(encoder, store, index, judge),
         register=Register(judge),
         compare=Compare(encoder, judge),
+        give_feedback=GiveFeedback(judge, encoder.name),
         lock=lock,
         key=key,
     )

@@ -29,6 +29,7 @@ _KINDS: Mapping[type[Exception], tuple[int, str, str]] = {
     CalibrationError: (422, "invalid-request", "Invalid request"),
     errors.CollectionNotFound: (404, "collection-not-found", "Collection not found"),
     errors.AnchorNotFound: (404, "anchor-not-found", "Anchor not found"),
+    errors.FeedbackNotFound: (404, "feedback-not-found", "Feedback not found"),
     errors.ModelNotFound: (404, "model-not-found", "Model not found"),
     errors.DuplicatesRejected: (409, "duplicates", "Duplicates rejected"),
     errors.IdempotencyConflict: (422, "idempotency-conflict", "Idempotency key used again"),

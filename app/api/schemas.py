@@ -220,6 +220,14 @@ class CutOffsOut(BaseModel):
     review_at: float
 
 
+class FeedbackCountsOut(BaseModel):
+    """How much feedback a collection holds."""
+
+    duplicate: int
+    distinct: int
+    conflicts: int = Field(description="How often a verdict took the place of its opposite.")
+
+
 class CollectionOut(BaseModel):
     """A collection, what it wants and what it holds."""
 
@@ -228,6 +236,7 @@ class CollectionOut(BaseModel):
     cut_offs: CutOffsOut = Field(description="The cut-offs in force, from the settings.")
     anchors: int
     labels: int
+    feedback: FeedbackCountsOut
     created_at: datetime
     updated_at: datetime
 

@@ -10,6 +10,7 @@ DejaError
 │   ├── InvalidField        a field's value is wrong in a way its schema cannot say
 │   ├── CollectionNotFound
 │   ├── AnchorNotFound
+│   ├── FeedbackNotFound
 │   ├── ModelNotFound       `/v1/embeddings` was asked for another model than the one loaded
 │   ├── DuplicatesRejected  `if_duplicate: reject` found duplicates
 │   ├── IdempotencyConflict an idempotency key was used again with another request
@@ -105,6 +106,15 @@ class AnchorNotFound(RequestError):
         super().__init__(f"no anchor {anchor_id!r} in collection {collection!r}")
         self.collection = collection
         self.anchor_id = anchor_id
+
+
+class FeedbackNotFound(RequestError):
+    """No feedback of the collection has this id."""
+
+    def __init__(self, collection: str, feedback_id: str) -> None:
+        super().__init__(f"no feedback {feedback_id!r} in collection {collection!r}")
+        self.collection = collection
+        self.feedback_id = feedback_id
 
 
 class ModelNotFound(RequestError):

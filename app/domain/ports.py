@@ -24,6 +24,7 @@ from app.domain.anchors import (
     EncodedDraft,
     Filter,
 )
+from app.domain.feedback import FeedbackStore, FeedbackWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,11 @@ class Remembered:
 class WriteTransaction(AnchorReader, Protocol):
     """Writes that become durable and visible together, or not at all."""
 
+    @property
+    def feedback(self) -> FeedbackWriter:
+        """Return the feedback, to read and to write."""
+        ...
+
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what is written inside if it raises, and only that."""
         ...
@@ -259,6 +265,11 @@ class AnchorStore(AnchorReader, Protocol):
 
     It is opened for one encoder, with whose fingerprint it stamps every vector it is given.
     """
+
+    @property
+    def feedback(self) -> FeedbackStore:
+        """Return the committed feedback."""
+        ...
 
     def write(self) -> AbstractContextManager[WriteTransaction]:
         """Open a write transaction: committed and durable when left, rolled back if it raises.

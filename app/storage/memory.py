@@ -25,7 +25,9 @@ from app.domain.anchors import (
     Filter,
 )
 from app.domain.errors import CollectionNotFound
+from app.domain.feedback import Feedback
 from app.domain.ports import Remembered
+from app.storage.memory_feedback import MemoryFeedback
 
 _FINGERPRINT_LIMIT = 100
 _REMEMBERED = timedelta(days=1)
@@ -51,6 +53,7 @@ class _State:
     rows: dict[int, _Row] = field(default_factory=dict)
     log: list[tuple[int, Change]] = field(default_factory=list)
     remembered: dict[tuple[int, str], tuple[datetime, Remembered]] = field(default_factory=dict)
+    feedback: dict[tuple[int, str], Feedback] = field(default_factory=dict)
 
     def fork(self) -> _State:
         """Return a state of its own with the same content."""
@@ -61,6 +64,11 @@ class _Reads:
     """The point reads, over `self._state`."""
 
     _state: _State
+
+    @property
+    def feedback(self) -> MemoryFeedback:
+        """Return the feedback."""
+        return MemoryFeedback(self._state.feedback)
 
     def collection(self, name: str) -> Collection:
         """Return a collection. Raises CollectionNotFound."""
@@ -215,6 +223,9 @@ class _Transaction(_Reads):
         dead = [seq for seq, row in self._state.rows.items() if row.collection not in alive]
         for seq in dead[:rows]:
             del self._state.rows[seq]
+        for collection, feedback_id in list(self._state.feedback):
+            if collection not in alive:
+                del self._state.feedback[collection, feedback_id]
         return len(dead) > rows
 
 

@@ -17,6 +17,7 @@ from app.domain.anchors import (
 from app.domain.errors import StorageFailed
 from app.domain.ports import Remembered
 from app.storage.database import plain_words
+from app.storage.feedback import FeedbackWrites
 from app.storage.reader import IN_LIMIT, Reader, chunks
 from app.storage.rows import (
     metadata_entries,
@@ -31,6 +32,7 @@ from app.storage.schema import (
     anchors,
     changes,
     collections,
+    feedback,
     idempotency,
     meta,
     vectors,
@@ -52,6 +54,7 @@ class Transaction(Reader):
     def __init__(self, connection: Connection, encoder: int) -> None:
         super().__init__(lambda: nullcontext(connection))
         self.connection = connection
+        self.feedback = FeedbackWrites(lambda: nullcontext(connection))
         self.changed_collections = False
         self._encoder = encoder
         self._seq = int(
@@ -236,7 +239,7 @@ class Transaction(Reader):
             budget -= 1
         dead = select(collections.c.key).where(collections.c.name.is_(None))
         for collection in self.connection.execute(dead).scalars().all():
-            for table in (anchor_metadata, changes, idempotency, vectors, anchors):
+            for table in (anchor_metadata, changes, feedback, idempotency, vectors, anchors):
                 if budget <= 0:
                     return True
                 budget -= self._purge_table(table.name, collection, budget)
@@ -247,6 +250,7 @@ class Transaction(Reader):
     def _purge_table(self, table: str, collection: int, rows: int) -> int:
         keys = {
             "anchor_metadata": "collection, key, value, seq",
+            "feedback": "collection, id",
             "idempotency": "collection, key",
         }.get(table, "seq")
         return self.connection.exec_driver_sql(

@@ -6,7 +6,13 @@ from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import CollectionName, ReadyRuntime, write
-from app.api.schemas import CollectionOut, CollectionsOut, CutOffsOut, SettingsIn
+from app.api.schemas import (
+    CollectionOut,
+    CollectionsOut,
+    CutOffsOut,
+    FeedbackCountsOut,
+    SettingsIn,
+)
 from app.domain.anchors import DEFAULT_COLLECTION, Collection
 from app.domain.errors import CollectionProtected
 from app.runtime import Runtime
@@ -77,6 +83,7 @@ async def delete_collection(collection: CollectionName, runtime: ReadyRuntime) -
 
 def _collection_out(runtime: Runtime, collection: Collection) -> CollectionOut:
     anchors, labels = runtime.store.count(collection.key)
+    feedback = runtime.store.feedback.count(collection.key)
     cut_offs = runtime.judge.cut_offs(collection.settings)
     settings = collection.settings
     return CollectionOut(
@@ -90,6 +97,11 @@ def _collection_out(runtime: Runtime, collection: Collection) -> CollectionOut:
         cut_offs=CutOffsOut(duplicate_at=cut_offs.duplicate_at, review_at=cut_offs.review_at),
         anchors=anchors,
         labels=labels,
+        feedback=FeedbackCountsOut(
+            duplicate=feedback.duplicate,
+            distinct=feedback.distinct,
+            conflicts=feedback.conflicts,
+        ),
         created_at=collection.created_at,
         updated_at=collection.updated_at,
     )
