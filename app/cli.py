@@ -280,6 +280,43 @@ def ask(
         show_answer(answer, Console())
 
 
+@cli.command(short_help="Fit a collection's probabilities to its feedback.")
+def calibrate(
+    context: typer.Context,
+    *,
+    collection: CollectionName,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Apply it even where it is no better on unseen verdicts."),
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Go back to the calibration of the encoder.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Fit a collection's probabilities to what people said of its matches.
+
+    Few verdicts move them a little, many as far as they ask; the order of matches stays. What was
+    there before and what is there now is shown, measured on verdicts that the fit has not seen.
+    """
+    from app.calibrating import NoFeedback
+    from app.calibrating import calibrate as run_calibrate
+
+    with _one_line_errors(), _client(_seams(context), url, key, timeout=300.0) as client:
+        if undo:
+            client.delete_calibration(collection)
+            typer.echo(f"{collection} judges by the calibration of the encoder again.")
+            return
+        try:
+            run_calibrate(client, collection, Console(), dry_run=dry_run, force=force)
+        except NoFeedback as error:
+            _fail(error, 1)
+
+
 def _seams(context: typer.Context) -> Seams:
     return context.obj if isinstance(context.obj, Seams) else Seams()
 

@@ -232,6 +232,26 @@ class DejaClient(FeedbackCalls):
         """Delete a collection with all its anchors. Raises NotFound."""
         self._http.send("DELETE", collection_path(name), safe_twice=True)
 
+    def get_calibration(self, collection: str = "default") -> dict[str, Any]:
+        """Return a collection's own correction, and the cut-offs in force."""
+        return self._object("GET", f"{collection_path(collection)}/calibration", needs="cut_offs")
+
+    def put_calibration(
+        self, correction: Mapping[str, Any], *, collection: str = "default", dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Return what a collection judges by once its correction is set.
+
+        correction: `intercept`, `slope`, `encoder` (its fingerprint) and `verdicts`;
+        dry_run: only answer as if it were set.
+        """
+        path = f"{collection_path(collection)}/calibration"
+        params = {"dry_run": "true"} if dry_run else None
+        return self._object("PUT", path, dict(correction), needs="cut_offs", params=params)
+
+    def delete_calibration(self, collection: str = "default") -> None:
+        """Go back to the calibration that came with the encoder."""
+        self._http.send("DELETE", f"{collection_path(collection)}/calibration", safe_twice=True)
+
     def compare(self, pairs: Iterable[tuple[str, str]]) -> list[Comparison]:
         """Return how alike the texts of each of up to 256 pairs are, in their order."""
         body = {"pairs": [{"left": left, "right": right} for left, right in pairs]}

@@ -25,6 +25,7 @@ from app.settings import Settings
 from app.storage.sqlite import SqliteAnchorStore
 from app.usecases.compare import Compare
 from app.usecases.feedback import GiveFeedback
+from app.usecases.label import Label
 from app.usecases.lookup import Lookup
 from app.usecases.matching import Judge
 from app.usecases.register import Register
@@ -74,6 +75,7 @@ class Runtime:
     register: Register
     compare: Compare
     give_feedback: GiveFeedback
+    label: Label
     lock: IO[str]
     key: str | None
     exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))
@@ -175,6 +177,7 @@ def open_runtime(settings: Settings) -> Runtime:
         register=Register(judge),
         compare=Compare(encoder, judge),
         give_feedback=GiveFeedback(judge, encoder.name),
+        label=Label(encoder, store, index, artifact.labels.weights),
         lock=lock,
         key=key,
     )

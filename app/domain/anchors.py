@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.text import fingerprint
 from app.domain.verdicts import Verdict
 
@@ -127,6 +128,8 @@ class Collection:
     """A named, separate set of anchors.
 
     key: its number in the database, never used again after a deletion.
+    correction: of the log odds, learned from the collection itself; it comes after the shift to
+    the base rate of the settings.
     """
 
     key: int
@@ -134,6 +137,7 @@ class Collection:
     settings: CollectionSettings
     created_at: datetime
     updated_at: datetime
+    correction: Correction = IDENTITY
 
 
 @dataclass(frozen=True, slots=True)

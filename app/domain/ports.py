@@ -24,7 +24,9 @@ from app.domain.anchors import (
     EncodedDraft,
     Filter,
 )
+from app.domain.cut_offs import Correction
 from app.domain.feedback import FeedbackStore, FeedbackWriter
+from app.domain.recalibration import Fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,10 @@ class VectorView(Protocol):
         """Return the cosine of each of `seqs`, exactly; NaN for one it does not hold."""
         ...
 
+    def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
+        ...
+
     def apply(self, changes: Sequence[Change]) -> VectorView:
         """Return the view after `changes`, in ascending seq; this one stays as it is."""
         ...
@@ -167,6 +173,13 @@ class AnchorReader(Protocol):
         """Return every collection, by name."""
         ...
 
+    def correction(self, collection: int) -> Fitted | None:
+        """Return a collection's correction, whichever encoder it was fitted for.
+
+        `Collection.correction` is that of this store's encoder alone.
+        """
+        ...
+
     def by_seq(self, seqs: Sequence[int]) -> dict[int, Anchor]:
         """Return the versions that still stand, by seq."""
         ...
@@ -190,6 +203,19 @@ class AnchorReader(Protocol):
 
         With them, of the same moment, the changes after the seq `after`: a view that had applied
         all up to it holds, with these, exactly what was selected from.
+        """
+        ...
+
+    def labels_of(self, seqs: Sequence[int]) -> dict[int, str | None]:
+        """Return the label of each version that still stands, None of one without."""
+        ...
+
+    def labelled(
+        self, collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[dict[int, str], list[Change]]:
+        """Return the labels of the anchors that have one and `where` admits; any `limit` of them.
+
+        With them, of the same moment, the changes after the seq `after`, as `select` does.
         """
         ...
 
@@ -237,6 +263,15 @@ class WriteTransaction(AnchorReader, Protocol):
 
     def put_collection(self, name: str, settings: CollectionSettings) -> bool:
         """Create a collection or replace its settings; return whether it was created."""
+        ...
+
+    def put_correction(
+        self, collection: int, correction: Correction | None, on: tuple[int, int]
+    ) -> None:
+        """Set a collection's correction for this store's encoder; None takes it away.
+
+        on: how many verdicts, duplicate and distinct, it was fitted on.
+        """
         ...
 
     def delete_collection(self, collection: int) -> None:

@@ -24,9 +24,11 @@ from app.domain.anchors import (
     EncodedDraft,
     Filter,
 )
+from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.errors import CollectionNotFound
 from app.domain.feedback import Feedback
 from app.domain.ports import Remembered
+from app.domain.recalibration import Fitted
 from app.storage.memory_feedback import MemoryFeedback
 
 _FINGERPRINT_LIMIT = 100
@@ -54,6 +56,7 @@ class _State:
     log: list[tuple[int, Change]] = field(default_factory=list)
     remembered: dict[tuple[int, str], tuple[datetime, Remembered]] = field(default_factory=dict)
     feedback: dict[tuple[int, str], Feedback] = field(default_factory=dict)
+    corrections: dict[int, Fitted] = field(default_factory=dict)
 
     def fork(self) -> _State:
         """Return a state of its own with the same content."""
@@ -64,6 +67,7 @@ class _Reads:
     """The point reads, over `self._state`."""
 
     _state: _State
+    _encoder: str
 
     @property
     def feedback(self) -> MemoryFeedback:
@@ -74,12 +78,22 @@ class _Reads:
         """Return a collection. Raises CollectionNotFound."""
         for collection in self._state.collections.values():
             if collection.name == name:
-                return collection
+                return self._corrected(collection)
         raise CollectionNotFound(name)
 
     def collections(self) -> list[Collection]:
         """Return every collection, by name."""
-        return sorted(self._state.collections.values(), key=lambda found: found.name)
+        found = map(self._corrected, self._state.collections.values())
+        return sorted(found, key=lambda one: one.name)
+
+    def correction(self, collection: int) -> Fitted | None:
+        """Return a collection's correction, whichever encoder it was fitted for."""
+        return self._state.corrections.get(collection)
+
+    def _corrected(self, collection: Collection) -> Collection:
+        fitted = self.correction(collection.key)
+        own = fitted is not None and fitted.encoder == self._encoder
+        return replace(collection, correction=fitted.correction if own and fitted else IDENTITY)
 
     def _of(self, collection: int) -> list[Anchor]:
         return [row.anchor for row in self._state.rows.values() if row.collection == collection]
@@ -110,6 +124,21 @@ class _Reads:
         """Return seqs that `where` admits, and the changes after `after`, of one moment."""
         seqs = sorted(anchor.seq for anchor in self._of(collection) if where.admits(anchor))
         return np.array(seqs[:limit], dtype=np.int64), self._changes(collection, after)
+
+    def labels_of(self, seqs: Sequence[int]) -> dict[int, str | None]:
+        """Return the label of each version that still stands, None of one without."""
+        return {seq: anchor.label for seq, anchor in self.by_seq(seqs).items()}
+
+    def labelled(
+        self, collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[dict[int, str], list[Change]]:
+        """Return labels that `where` admits, and the changes after `after`, of one moment."""
+        found = [
+            (anchor.seq, anchor.label)
+            for anchor in self._of(collection)
+            if anchor.label is not None and where.admits(anchor)
+        ]
+        return dict(found[:limit]), self._changes(collection, after)
 
     def _changes(self, collection: int, after: int) -> list[Change]:
         rows = self._state.rows
@@ -202,6 +231,14 @@ class _Transaction(_Reads):
         self._state.collections[old.key] = replace(old, settings=settings, updated_at=now)
         return False
 
+    def put_correction(
+        self, collection: int, correction: Correction | None, on: tuple[int, int]
+    ) -> None:
+        self._state.corrections.pop(collection, None)
+        if correction is not None:
+            now = datetime.now(UTC)
+            self._state.corrections[collection] = Fitted(correction, *on, self._encoder, now)
+
     def delete_collection(self, collection: int) -> None:
         del self._state.collections[collection]
 
@@ -223,6 +260,8 @@ class _Transaction(_Reads):
         dead = [seq for seq, row in self._state.rows.items() if row.collection not in alive]
         for seq in dead[:rows]:
             del self._state.rows[seq]
+        for collection in set(self._state.corrections) - set(alive):
+            del self._state.corrections[collection]
         for collection, feedback_id in list(self._state.feedback):
             if collection not in alive:
                 del self._state.feedback[collection, feedback_id]

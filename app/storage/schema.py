@@ -137,3 +137,16 @@ feedback = Table(
     Column("updated_at", Integer, nullable=False),
     UniqueConstraint("collection", "pair"),
 )
+
+# A collection's own correction of the calibration, for one encoder; added like feedback.
+corrections = Table(
+    "corrections",
+    tables,
+    Column("collection", Integer, primary_key=True),
+    Column("intercept", Float, nullable=False),
+    Column("slope", Float, nullable=False),
+    Column("duplicates", Integer, nullable=False),
+    Column("distincts", Integer, nullable=False),
+    Column("encoder", Integer, nullable=False),
+    Column("fitted_at", Integer, nullable=False),
+)

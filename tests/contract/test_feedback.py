@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.anchors import CollectionSettings
+from app.domain.cut_offs import Correction
 from app.domain.feedback import Feedback, FeedbackCounts, pair_of
 from app.domain.ports import AnchorStore, WriteTransaction
 from app.domain.text import fingerprint
@@ -152,3 +153,55 @@ def test_feedback_survives_a_new_start(tmp_path: Path) -> None:
     again = sqlite(tmp_path)
     assert again.feedback.get(default(again), "a") == feedback("a")
     again.close()
+
+
+def test_a_correction_holds_for_the_encoder_it_was_fitted_for(tmp_path: Path) -> None:
+    """Another encoder's start sees it in the books, and judges without it."""
+    store = sqlite(tmp_path)
+    with store.write() as rows:
+        rows.put_correction(default(store), Correction(-0.5, 1.25), (7, 3))
+    store.close()
+    other = SqliteAnchorStore(tmp_path / "deja.db", "encoder-2")
+    assert other.collection("default").correction == Correction()
+    fitted = other.correction(default(other))
+    assert fitted is not None
+    assert (fitted.encoder, fitted.duplicate, fitted.distinct) == ("encoder-1", 7, 3)
+    other.close()
+    again = sqlite(tmp_path)
+    assert again.collection("default").correction == Correction(-0.5, 1.25)
+    again.close()
+
+
+def test_a_correction_is_set_replaced_and_taken_away(store: AnchorStore) -> None:
+    """The collection carries it, new settings leave it, and it is gone with the collection."""
+    key = default(store)
+    before = store.collection("default")
+    assert (before.correction, store.correction(key)) == (Correction(), None)
+    for correction in (Correction(1.0, 2.0), Correction(-0.5, 1.25)):
+        with store.write() as rows:
+            rows.put_correction(key, correction, (1, 2))
+            assert rows.collection("default").correction == correction
+        assert store.collection("default").correction == correction
+    with store.write() as rows:
+        rows.put_collection("default", CollectionSettings(duplicate_at=0.9))
+    assert store.collection("default").correction == Correction(-0.5, 1.25)
+    assert [one.correction for one in store.collections()] == [Correction(-0.5, 1.25)]
+    with store.write() as rows:
+        rows.put_correction(key, None, (0, 0))
+    assert store.collection("default").correction == Correction()
+    assert store.correction(key) is None
+
+
+def test_a_deleted_collection_takes_its_correction_along(store: AnchorStore) -> None:
+    """Nothing of it is left after the purge."""
+    with store.write() as rows:
+        rows.put_collection("other", CollectionSettings())
+    key = store.collection("other").key
+    with store.write() as rows:
+        rows.put_correction(key, Correction(1.0, 2.0), (1, 2))
+    with store.write() as rows:
+        rows.delete_collection(key)
+    with store.write() as rows:
+        while rows.purge(1):
+            pass
+    assert store.correction(key) is None

@@ -9,7 +9,7 @@ import pytest
 
 from app.storage.sqlite import SqliteAnchorStore
 
-ADDED = ["feedback"]
+ADDED = ["feedback", "corrections"]
 
 
 @pytest.mark.parametrize("table", ADDED)
@@ -26,4 +26,5 @@ def test_a_database_without_a_later_table_gets_it(tmp_path: Path, table: str) ->
     key = store.collection("default").key
     assert store.identity == identity
     assert store.feedback.count(key).duplicate == 0
+    assert store.correction(key) is None
     store.close()

@@ -6,11 +6,13 @@ from fastapi import APIRouter
 
 from app.api.routes import (
     anchors,
+    calibration,
     collections,
     compare,
     duplicates,
     embeddings,
     feedback,
+    labels,
     service,
 )
 
@@ -18,7 +20,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     duplicates.router,
     anchors.router,
     collections.router,
+    labels.router,
     feedback.router,
+    calibration.router,
     compare.router,
     embeddings.router,
     service.router,
