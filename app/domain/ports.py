@@ -102,6 +102,10 @@ class VectorView(Protocol):
         """Return the cosine of each of `seqs`, exactly; NaN for one it does not hold."""
         ...
 
+    def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
+        ...
+
     def apply(self, changes: Sequence[Change]) -> VectorView:
         """Return the view after `changes`, in ascending seq; this one stays as it is."""
         ...

@@ -1,6 +1,7 @@
 """The encoder artifact: a folder that is complete and unaltered, or refused.
 
 NAME/  model.onnx  tokenizer.json  calibration.json  README.md  manifest.json (written last)
+       head.onnx where the calibration gives a pairwise head a weight
 
 The manifest holds the SHA-256 of every other file, so its own SHA-256 identifies the encoder.
 Nothing here needs ONNX Runtime or torch: the service and training both read artifacts through it.
@@ -31,6 +32,7 @@ TOKENIZER = "tokenizer.json"
 CALIBRATION = "calibration.json"
 CARD = "README.md"
 FILES = (MODEL, TOKENIZER, CALIBRATION, CARD)
+HEAD = "head.onnx"
 # What the graph's one output is called; its inputs are `input_ids` and `attention_mask`.
 OUTPUT = "sentence_embedding"
 SHIPPED = Path(__file__).resolve().parent.parent / "artifacts"
@@ -117,11 +119,14 @@ def load_artifact(path: Path | str) -> Artifact:
             raise ArtifactError(folder / MANIFEST, f"lists {name!r}, not a plain name", _AGAIN)
         if hashlib.sha256(_read(folder / name)).hexdigest() != expected:
             raise ArtifactError(folder / name, f"is not the file {MANIFEST} describes", _AGAIN)
+    calibration = _read_calibration(folder / CALIBRATION)
+    if calibration.head and HEAD not in manifest.files:
+        raise ArtifactError(folder / MANIFEST, f"does not list {HEAD}, which has a weight", _AGAIN)
     return Artifact(
         path=folder,
         manifest=manifest,
         fingerprint=hashlib.sha256(text).hexdigest(),
-        calibration=_read_calibration(folder / CALIBRATION),
+        calibration=calibration,
     )
 
 

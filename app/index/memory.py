@@ -17,11 +17,11 @@ from app.domain.ports import Hits
 class MemoryView:
     """A `VectorView` over one array.
 
-    seqs: (n,) int64, ascending. vectors: (n, dim) float16. seq: the last change applied.
+    seqs: (n,) int64, ascending. held: (n, dim) float16. seq: the last change applied.
     """
 
     seqs: NDArray[np.int64]
-    vectors: NDArray[np.float16]
+    held: NDArray[np.float16]
     seq: int
 
     def __len__(self) -> int:
@@ -30,7 +30,7 @@ class MemoryView:
 
     def search(self, vector: NDArray[np.float32], k: int) -> Hits:
         """Return the `k` most similar, fewer where it holds fewer. vector: (dim,) unit length."""
-        values = _cosines(self.vectors, vector)
+        values = _cosines(self.held, vector)
         best = np.lexsort((self.seqs, -values))[: max(k, 0)]
         return Hits(self.seqs[best], values[best])
 
@@ -41,8 +41,17 @@ class MemoryView:
         found = np.full(len(seqs), np.nan, np.float32)
         if len(self.seqs):
             at = np.minimum(np.searchsorted(self.seqs, seqs), len(self.seqs) - 1)
-            held = self.seqs[at] == seqs
-            found[held] = _cosines(self.vectors[at[held]], vector)
+            known = self.seqs[at] == seqs
+            found[known] = _cosines(self.held[at[known]], vector)
+        return found
+
+    def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
+        found = np.full((len(seqs), self.held.shape[1]), np.nan, np.float16)
+        if len(self.seqs):
+            at = np.minimum(np.searchsorted(self.seqs, seqs), len(self.seqs) - 1)
+            known = self.seqs[at] == seqs
+            found[known] = self.held[at[known]]
         return found
 
     def apply(self, changes: Sequence[Change]) -> MemoryView:
@@ -51,7 +60,7 @@ class MemoryView:
         if not changes:
             return self
         added = [(c.seq, c.vector) for c in changes if c.vector is not None]
-        seqs, vectors = self.seqs, self.vectors
+        seqs, vectors = self.seqs, self.held
         if added:
             seqs = np.concatenate([seqs, np.array([seq for seq, _ in added], np.int64)])
             vectors = np.concatenate([vectors, np.stack([v for _, v in added]).astype(np.float16)])
@@ -89,7 +98,7 @@ class MemoryIndex:
         parts = list(batches)
         self._views[collection] = MemoryView(
             np.concatenate([self._empty.seqs, *(seqs for seqs, _ in parts)]),
-            np.concatenate([self._empty.vectors, *(vectors for _, vectors in parts)]),
+            np.concatenate([self._empty.held, *(vectors for _, vectors in parts)]),
             seq,
         )
 

@@ -94,6 +94,18 @@ class FaissView:
                 found[places] = similarities(part.rows(positions[places]), query)
         return found
 
+    def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
+        found = np.full((len(seqs), self.segment.dimension), np.nan, np.float16)
+        for part, positions in (
+            (self.segment, self.alive.positions(seqs)),
+            (self.tail, self.tail.positions(seqs)),
+        ):
+            held = np.flatnonzero(positions >= 0)
+            if len(held):
+                found[held] = part.rows(positions[held])
+        return found
+
     def apply(self, changes: Sequence[Change]) -> FaissView:
         """Return the view after `changes`, in ascending seq; this one stays as it is.
 
