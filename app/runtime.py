@@ -19,7 +19,9 @@ from app.domain.errors import DataFolderError, DejaError, NotReady
 from app.domain.ports import Encoded
 from app.encoders.artifact import Artifact, find_artifact, load_artifact
 from app.encoders.cache import CachedEncoder
+from app.encoders.head import head_of
 from app.encoders.onnx import OnnxEncoder
+from app.encoders.unknown import unknown_to
 from app.index.faiss_index import FaissIndex
 from app.settings import Settings
 from app.storage.sqlite import SqliteAnchorStore
@@ -149,7 +151,7 @@ def open_runtime(settings: Settings) -> Runtime:
     encoders = settings.encoders_dir or settings.data_dir / "encoders"
     artifact = load_artifact(find_artifact(settings.encoder, [encoders]))
     encoder = CachedEncoder(OnnxEncoder(artifact), settings.cache_size)
-    judge = Judge(artifact.calibration)
+    judge = Judge(artifact.calibration, head_of(artifact), unknown_to(artifact))
     with ExitStack() as undo:
         lock = undo.enter_context(_claim(settings.data_dir))
         store = SqliteAnchorStore(settings.data_dir / DATABASE, artifact.fingerprint)

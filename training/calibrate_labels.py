@@ -23,6 +23,7 @@ from app.domain.errors import DejaError
 from app.domain.labels import LabelCalibration
 from app.encoders.artifact import (
     CALIBRATION,
+    LABELS,
     Artifact,
     find_artifact,
     load_artifact,
@@ -39,8 +40,6 @@ from training.label_tasks import ANCHORS, DRAWS, Figures, evaluate_labels
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-SECTION = "labels"
 
 _COLUMNS = {
     "accuracy": "accuracy",
@@ -120,9 +119,9 @@ def with_labels(
     """
     files = {name: (artifact.path / name).read_bytes() for name in artifact.manifest.files}
     calibration: dict[str, Any] = json.loads(files[CALIBRATION])
-    calibration[SECTION] = labels.to_json()
+    calibration[LABELS] = labels.to_json()
     files[CALIBRATION] = (json.dumps(calibration, indent=2, ensure_ascii=False) + "\n").encode()
-    metrics = {**artifact.manifest.metrics, SECTION: list(measured)}
+    metrics = {**artifact.manifest.metrics, LABELS: list(measured)}
     manifest = artifact.manifest.model_copy(update={"metrics": metrics})
     return write_artifact(artifact.path, manifest, files)
 

@@ -207,6 +207,11 @@ class SettingsIn(In):
     review_at: Probability | None = None
     duplicate_precision: Probability = 0.80
     review_recall: Probability = 0.95
+    base_rate: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = Field(
+        None,
+        description="The share of duplicates among the pairs this collection is asked about; "
+        "null for that of the pairs the encoder was calibrated on.",
+    )
 
     def to_settings(self) -> CollectionSettings:
         """Return the domain's settings."""

@@ -115,12 +115,15 @@ class CollectionSettings:
 
     duplicate_at, review_at: explicit cut-offs, probabilities 0 to 1; they win over the aims.
     duplicate_precision, review_recall: aims, 0 to 1, that the calibration turns into cut-offs.
+    base_rate: the collection's own share of duplicates among the pairs it is asked about, above 0
+    and below 1; the log odds shift by `logit(base_rate) - logit(the calibration's)`.
     """
 
     duplicate_at: float | None = None
     review_at: float | None = None
     duplicate_precision: float = 0.80
     review_recall: float = 0.95
+    base_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,26 @@ class LabelCalibration:
         }
 
 
+# For artifacts without a section of their own: fitted for all-MiniLM-L6-v2 in int8 by
+# `python -m training.calibrate_labels`. Encoders tuned from it spread similarities much alike.
+FALLBACK: Final = LabelCalibration(
+    LabelWeights(
+        sharpness=16.64,
+        pooling=12.63,
+        crowd=1.63,
+        relative=0.24,
+        none=0.9,
+        best=-8.0,
+        lead=-4.0,
+        crowded=6.0,
+        alone=0.45,
+    ),
+    none_share=0.3,
+    population="banking77, hwu64, hint3_sofmattress",
+    texts=24_914,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Near:
     """What scores are made of: the anchors that count, as `nearest` chose them.

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from app.domain.errors import AnchorNotFound
 from app.domain.feedback import Feedback, FeedbackStatus, pair_of
-from app.domain.text import fingerprint
-from app.usecases.matching import Judge
+from app.usecases.matching import Judge, Question
 from app.usecases.register import new_id
 from app.usecases.writer import Writing
 
@@ -52,15 +51,16 @@ class GiveFeedback:
         anchor = writing.rows.by_id(collection.key, [given.anchor_id]).get(given.anchor_id)
         if anchor is None:
             raise AnchorNotFound(collection_name, given.anchor_id)
-        mark = fingerprint(given.question)
-        pair = pair_of(mark, anchor.fingerprint)
+        question = Question.of(given.question, given.vector)
+        pair = pair_of(question.fingerprint, anchor.fingerprint)
         before = writing.rows.feedback.of_pair(collection.key, pair)
         if before and before.duplicate == given.duplicate:
             return FeedbackStatus.UNCHANGED, before
-        seqs = np.array([anchor.seq], dtype=np.int64)
-        similarity = float(writing.view(collection.key).similarities(seqs, given.vector)[0])
+        view, seqs = writing.view(collection.key), np.array([anchor.seq], dtype=np.int64)
+        similarity = float(view.similarities(seqs, given.vector)[0])
+        other = Question(anchor.text, view.vectors(seqs)[0].astype(np.float32), anchor.fingerprint)
         probability, _ = self.judge.of_pair(
-            similarity, collection.settings, same=mark == anchor.fingerprint
+            question, other, similarity, self.judge.standard_of(collection)
         )
         now = datetime.now(UTC)
         new = Feedback(

@@ -265,6 +265,4 @@ def _answer(
     given = best is not None and none < 0.5 and best.probability >= asked.least
     if best is None or not given:
         return LabelAnswer(asked.text, None, none, labels, none, encoder, truncated)
-    return LabelAnswer(
-        asked.text, best.label, best.probability, labels, none, encoder, truncated
-    )
+    return LabelAnswer(asked.text, best.label, best.probability, labels, none, encoder, truncated)

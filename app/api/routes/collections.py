@@ -84,7 +84,7 @@ async def delete_collection(collection: CollectionName, runtime: ReadyRuntime) -
 def _collection_out(runtime: Runtime, collection: Collection) -> CollectionOut:
     anchors, labels = runtime.store.count(collection.key)
     feedback = runtime.store.feedback.count(collection.key)
-    cut_offs = runtime.judge.cut_offs(collection.settings)
+    cut_offs = runtime.judge.standard_of(collection).cut_offs
     settings = collection.settings
     return CollectionOut(
         name=collection.name,
@@ -93,6 +93,7 @@ def _collection_out(runtime: Runtime, collection: Collection) -> CollectionOut:
             review_at=settings.review_at,
             duplicate_precision=settings.duplicate_precision,
             review_recall=settings.review_recall,
+            base_rate=settings.base_rate,
         ),
         cut_offs=CutOffsOut(duplicate_at=cut_offs.duplicate_at, review_at=cut_offs.review_at),
         anchors=anchors,

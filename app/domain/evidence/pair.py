@@ -1,0 +1,162 @@
+"""Evidence of a pair of texts that their vectors say little about: cheap, and fitted by others.
+
+Each piece is a number from 0, nothing to see, to 1, and the same whichever text comes first.
+What a piece weighs is not said here: the calibration of an encoder has weights that were fitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.domain.evidence.opposites import opposed
+from app.domain.evidence.words import Word, split
+
+NAMES = (
+    "negation",
+    "opposite",
+    "numbers",
+    "number_alone",
+    "names",
+    "name_alone",
+    "swapped",
+    "reordered",
+    "asks",
+    "unknown",
+)
+Values = tuple[float, ...]
+_NOTHING: frozenset[str] = frozenset()
+# A headline or a shout has capitals everywhere: they tell no names then.
+_MOST_CAPITALS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What the evidence needs of one text; made once, compared often.
+
+    order: stems of content, in order; content: the same as a set; every: stems of all words;
+    negations: whether an odd number of words deny; figures: numbers, versions and codes;
+    names: what is written like a name; asks: the kind of answer wanted, "" if it does not say;
+    directed: ordered pairs of stems, "x to y" or "y from x"; length: in words;
+    unknown: words that all look the same to the encoder.
+    """
+
+    order: tuple[str, ...]
+    content: frozenset[str]
+    every: frozenset[str]
+    negations: bool
+    figures: frozenset[str]
+    names: frozenset[str]
+    asks: str
+    directed: frozenset[tuple[str, str]]
+    length: int
+    unknown: frozenset[str]
+
+
+def analyse(text: str, unknown: frozenset[str] = _NOTHING) -> Analysis:
+    """Return what the evidence needs of a text.
+
+    unknown: words of it that the encoder knows nothing of.
+    """
+    words = split(text)
+    order = tuple([word.stem for word in words if word.content])
+    return Analysis(
+        order=order,
+        content=frozenset(order),
+        every=frozenset([word.stem for word in words]),
+        negations=sum([word.negation for word in words]) % 2 == 1,
+        figures=frozenset([word.stem for word in words if word.figure]),
+        names=_names(words),
+        asks=next((word.asks for word in words if word.asks), ""),
+        directed=_directed(words),
+        length=len(words),
+        unknown=unknown,
+    )
+
+
+def compare(left: Analysis, right: Analysis) -> Values:
+    """Return the evidence in the order of NAMES; the same for (right, left)."""
+    mine, yours = left.content - right.content, right.content - left.content
+    apart = len(mine) + len(yours)
+    my_figures, your_figures = left.figures - right.figures, right.figures - left.figures
+    my_names, your_names = left.names - right.every, right.names - left.every
+    opposites = opposed(left.every - right.every, right.every - left.every)
+    return (
+        _focus(apart) if left.negations != right.negations else 0.0,
+        _focus(apart - 2 * opposites) if opposites else 0.0,
+        _focus(apart - len(my_figures) - len(your_figures)) if my_figures and your_figures else 0.0,
+        _focus(apart - len(my_figures) - len(your_figures))
+        if bool(my_figures) != bool(your_figures)
+        else 0.0,
+        _focus(apart - len(my_names) - len(your_names)) if my_names and your_names else 0.0,
+        _focus(apart - len(my_names) - len(your_names))
+        if bool(my_names) != bool(your_names)
+        else 0.0,
+        _focus(apart) if _swapped(left, right) else 0.0,
+        1.0 if not apart and left.order != right.order else 0.0,
+        _focus(apart) if left.asks and right.asks and left.asks != right.asks else 0.0,
+        _unknown(left, right),
+    )
+
+
+def _focus(others: int) -> float:
+    """Return how much a difference stands out: 1 where nothing else differs, less with each.
+
+    others: how many words of content differ besides.
+    """
+    return _FOCUS[others] if 0 <= others < len(_FOCUS) else (1.0 if others < 0 else 0.0)
+
+
+_FOCUS = tuple(1 / (1 + others / 2) for others in range(12))
+
+
+def _names(words: list[Word]) -> frozenset[str]:
+    """Return what is written like a name: a capital that no sentence begins with."""
+    later = words[1:]
+    if sum([word.capital for word in later]) > _MOST_CAPITALS * len(later):
+        return _NOTHING
+    return frozenset(
+        [word.stem for word in later if word.capital and word.content]
+        + [word.stem for word in words[:1] if word.shouted and word.content]
+    )
+
+
+def _directed(words: list[Word]) -> frozenset[tuple[str, str]]:
+    """Return the pairs of content that a word of direction stands between."""
+    if not any(word.direction for word in words):
+        return _NOTHING_DIRECTED
+    found = []
+    for place, word in enumerate(words):
+        if not word.direction:
+            continue
+        before = [each.stem for each in words[:place] if each.content][-3:]
+        after = next((each for each in words[place + 1 : place + 4] if _goes_on(each)), None)
+        # "Different from" says the same either way round.
+        if not before or after is None or not after.content or before[-1].startswith("differ"):
+            continue
+        ends = [(stem, after.stem) for stem in before]
+        found += ends if word.direction > 0 else [(end, start) for start, end in ends]
+    return frozenset(found)
+
+
+def _goes_on(word: Word) -> bool:
+    return word.content or bool(word.direction)
+
+
+_NOTHING_DIRECTED: frozenset[tuple[str, str]] = frozenset()
+
+
+def _swapped(left: Analysis, right: Analysis) -> bool:
+    if not left.directed or not right.directed:
+        return False
+    return any((end, start) in right.directed for start, end in left.directed)
+
+
+def _unknown(left: Analysis, right: Analysis) -> float:
+    """Return 1 where each text has unknown words of its own, else the one's share, squared."""
+    if left.unknown == right.unknown:
+        return 0.0
+    mine, yours = left.unknown - right.unknown, right.unknown - left.unknown
+    if mine and yours:
+        return 1.0
+    found, text = (mine, left) if mine else (yours, right)
+    return (len(found) / (text.length + len(found))) ** 2 if text.length else 1.0
