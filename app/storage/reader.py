@@ -168,7 +168,8 @@ class Reader:
     def labels_of(self, seqs: Sequence[int]) -> dict[int, str | None]:
         """Return the label of each version that still stands, None of one without."""
         with self._connect() as connection:
-            return dict(connection.exec_driver_sql(LABELS_OF, (str(list(seqs)),)).tuples().all())
+            rows = connection.exec_driver_sql(LABELS_OF, (str(list(seqs)),)).all()
+        return {seq: label for seq, label in rows}  # noqa: C416 - rows are no plain tuples
 
     def labelled(
         self, collection: int, where: Filter, *, limit: int | None, after: int
@@ -180,9 +181,9 @@ class Reader:
         if where:
             query = query.where(anchors.c.seq.in_(_selection(collection, where)))
         with self._connect() as connection:
-            labels = connection.execute(query.limit(limit)).tuples().all()
+            rows = connection.execute(query.limit(limit)).all()
             changes = changes_after(connection, collection, after)
-        return dict(labels), changes
+        return {seq: label for seq, label in rows if label is not None}, changes
 
     def page(
         self, collection: int, *, label: str | None, after: str | None, limit: int
