@@ -31,7 +31,7 @@ from app.usecases.label import Label
 from app.usecases.lookup import Lookup
 from app.usecases.matching import Judge
 from app.usecases.register import Register
-from app.usecases.startup import bring_index_up, reembed
+from app.usecases.startup import bring_index_up, reembed, report_set_aside
 from app.usecases.writer import Writer
 from app.workers import Slots, WorkerPool
 
@@ -95,6 +95,7 @@ class Runtime:
         try:
             reembed(self.store, self._encode_side_by_side, self.readiness.report)
             bring_index_up(self.store, self.index, self.readiness.report)
+            report_set_aside(self.store, self.artifact.fingerprint)
             self.writer.start()
             if not self.stopping.is_set():
                 self.readiness.report("ready")

@@ -78,7 +78,6 @@ def _weights(given: Floats) -> LabelWeights:
         relative=relative,
         none=0.0,
         best=0.0,
-        lead=0.0,
         crowded=0.0,
         alone=0.0,
     )
@@ -134,7 +133,7 @@ def _with_none(weights: LabelWeights, episodes: Sequence[Episode]) -> LabelWeigh
         outside = episode.truths == NONE
         if outside.all() or not outside.any():
             continue  # all labels known, and nothing that has none: nothing to tell apart
-        inputs.append([none_inputs(near, pooled(near, weights), weights) for near in episode.near])
+        inputs.append([none_inputs(near, weights) for near in episode.near])
         none.append(outside)
         shares.append(np.where(outside, NONE_SHARE / outside.sum(), 0.0))
         shares[-1][~outside] = (1 - NONE_SHARE) / (~outside).sum()
@@ -144,8 +143,6 @@ def _with_none(weights: LabelWeights, episodes: Sequence[Episode]) -> LabelWeigh
     centre, spread = table.mean(axis=0), table.std(axis=0)
     model = LogisticRegression(C=_REGULARISATION, tol=1e-8, max_iter=1000)
     model.fit((table - centre) / spread, np.concatenate(none), share * len(share) / share.sum())
-    best, lead, crowded = (float(slope) for slope in model.coef_[0] / spread)
+    best, crowded = (float(slope) for slope in model.coef_[0] / spread)
     constant = float(model.intercept_[0] - (model.coef_[0] * centre / spread).sum())
-    return replace(
-        weights, none=constant, best=best, lead=lead, crowded=crowded, alone=float(centre[2])
-    )
+    return replace(weights, none=constant, best=best, crowded=crowded, alone=float(centre[1]))

@@ -4,7 +4,7 @@ A label is known from as little as one anchor. Its score is a soft maximum over 
 similarities, each taken relative to how close that anchor is to anchors of other labels: an anchor
 that is near to everything says little by being near to the text. The softmax over the scores tells
 the labels apart; whether the text belongs to any of them is a second, logistic question, about the
-best similarity, its lead, and how close the labels lie to each other there. All weights are
+best similarity, and how close the labels lie to each other there. All weights are
 fitted on labelled texts (`training.calibrate_labels`), none is chosen by hand.
 """
 
@@ -40,8 +40,8 @@ class LabelWeights:
     sharpness: of the softmax over labels; pooling: of the soft maximum over a label's anchors;
     crowd: how much of what several anchors add up to is taken back, 0 none, 1 their mean;
     relative: how much of an anchor's closeness to other labels is taken off its similarity.
-    none, best, lead, crowded: log odds of `none`: constant, and by the best similarity, by the lead
-    of the best score over the next, and by the mean hubness of the nearest anchors.
+    none, best, crowded: log odds of `none`: constant, and by the best similarity and the mean
+    hubness of the anchors that count.
     alone: what counts as hubness where one label is known and there are no others.
     """
 
@@ -51,7 +51,6 @@ class LabelWeights:
     relative: float
     none: float
     best: float
-    lead: float
     crowded: float
     alone: float
 
@@ -115,7 +114,6 @@ FALLBACK: Final = LabelCalibration(
         relative=0.24,
         none=0.9,
         best=-8.0,
-        lead=-4.0,
         crowded=6.0,
         alone=0.45,
     ),
@@ -196,25 +194,17 @@ def pooled(near: Near, weights: LabelWeights) -> NDArray[np.float64]:
     return scores
 
 
-def none_inputs(
-    near: Near, scores: NDArray[np.float64], weights: LabelWeights
-) -> tuple[float, float, float]:
-    """Return what `none` depends on: best similarity, lead of the best score, mean hubness.
-
-    scores: (m,) as `pooled` gives them. A single label has no lead.
-    """
-    best = float(near.similarities[0])
-    if len(scores) == 1:
-        return best, 0.0, weights.alone
-    second, first = np.partition(scores, -2)[-2:]
-    return best, float(first - second), float(near.hubness[:NEIGHBOURS].mean())
+def none_inputs(near: Near, weights: LabelWeights) -> tuple[float, float]:
+    """Return what `none` depends on: the best similarity and the mean hubness."""
+    single = int(near.labels.max()) == 0
+    return float(near.similarities[0]), weights.alone if single else float(near.hubness.mean())
 
 
 def score(near: Near, weights: LabelWeights) -> Scored:
     """Return how likely each label and `none` are; there is at least one anchor."""
     scores = pooled(near, weights)
-    best, lead, hubness = none_inputs(near, scores, weights)
-    log_odds = weights.none + weights.best * best + weights.lead * lead + weights.crowded * hubness
+    best, hubness = none_inputs(near, weights)
+    log_odds = weights.none + weights.best * best + weights.crowded * hubness
     none = 0.5 * (1.0 + math.tanh(0.5 * log_odds))
     odds = np.exp(weights.sharpness * (scores - scores.max()))
     return Scored((1.0 - none) * odds / odds.sum(), none)

@@ -113,19 +113,19 @@ def test_a_nearer_anchor_makes_its_label_likelier() -> None:
 
 
 def test_none_falls_as_the_best_similarity_rises() -> None:
-    """With everything else the same: one label, so no lead."""
+    """With everything else the same: one label."""
     chances = [score(near((similarity, 0)), WEIGHTS).none for similarity in (0.1, 0.4, 0.7, 0.95)]
     assert chances == sorted(chances, reverse=True)
     assert chances[0] > 0.8
     assert chances[-1] < 0.2
 
 
-def test_a_single_label_has_no_lead_and_no_neighbours() -> None:
+def test_a_single_label_has_no_neighbours() -> None:
     """What the fit saw on average stands in for hubness."""
     found = near((0.8, 0), (0.6, 0))
-    best, lead, hubness = none_inputs(found, pooled(found, WEIGHTS), WEIGHTS)
+    best, hubness = none_inputs(found, WEIGHTS)
     assert best == pytest.approx(0.8)
-    assert (lead, hubness) == (0.0, WEIGHTS.alone)
+    assert hubness == WEIGHTS.alone
 
 
 def test_a_calibration_comes_back_from_json_as_it_was() -> None:
@@ -153,7 +153,7 @@ def test_a_malformed_section_is_named(change: dict[str, Any], problem: str) -> N
     ("name", "value", "problem"),
     [
         ("sharpness", 0, "labels.weights.sharpness must be above 0"),
-        ("lead", "x", "labels.weights.lead must be a number, not 'x'"),
+        ("best", "x", "labels.weights.best must be a number, not 'x'"),
         ("other", 1, "labels.weights.other is not a weight this version knows"),
     ],
 )
