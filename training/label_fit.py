@@ -63,6 +63,7 @@ def fit_weights(episodes: Sequence[Episode]) -> LabelWeights:
         lambda given: flat.loss(_weights(given)),
         np.array([np.log(20.0), np.log(10.0), 0.5, 0.0]),
         method="L-BFGS-B",
+        options={"eps": 1e-5, "ftol": 1e-7},
         bounds=[(0, 5), (0, 5), (0, 4), (-1, 1)],
     )
     weights = _weights(found.x)

@@ -108,14 +108,14 @@ class LabelCalibration:
 # `python -m training.calibrate_labels`. Encoders tuned from it spread similarities much alike.
 FALLBACK: Final = LabelCalibration(
     LabelWeights(
-        sharpness=16.64,
-        pooling=12.63,
-        crowd=1.63,
-        relative=0.24,
-        none=0.9,
-        best=-8.0,
-        crowded=6.0,
-        alone=0.45,
+        sharpness=16.765,
+        pooling=13.167,
+        crowd=1.687,
+        relative=0.4935,
+        none=0.9834,
+        best=-7.5695,
+        crowded=6.8291,
+        alone=0.2523,
     ),
     none_share=0.3,
     population="banking77, hwu64, hint3_sofmattress",
@@ -181,7 +181,8 @@ def near_of(similarities: Floats, labels: Places, between: Floats) -> Near:
 
 def pooled(near: Near, weights: LabelWeights) -> NDArray[np.float64]:
     """Return (m,) the score of each label, before the sharpness of the softmax."""
-    relative = near.similarities - weights.relative * near.hubness
+    # In float64: the fit takes differences of its sums.
+    relative = near.similarities - weights.relative * near.hubness.astype(np.float64)
     count = int(near.labels.max()) + 1
     best = np.full(count, -np.inf)
     np.maximum.at(best, near.labels, relative)

@@ -22,7 +22,8 @@ def test_a_correction_of_another_encoder_is_named(caplog: pytest.LogCaptureFixtu
     later = store.reopened("encoder-2")
     with caplog.at_level(logging.WARNING, "deja.startup"):
         assert report_set_aside(later, "encoder-2") == 1
-    assert caplog.messages == [
+    (message,) = caplog.messages
+    assert message == (
         "collection 'support': its correction was fitted for another encoder and is set aside; "
         "fit it again with `deja calibrate -c support`"
-    ]
+    )
