@@ -117,13 +117,17 @@ class DejaClient:
         min_similarity: float | None = None,
         label: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        explain: bool = False,
     ) -> Answer:
         """Return the likely duplicates of a question, best first.
 
         min_similarity: cosine, -1 to 1; None for no threshold.
         label, metadata: only anchors equal in these are looked at.
+        explain: whether each match says what its probability is made of.
         """
         body = {"question": question, **_search(limit, min_similarity, label, metadata)}
+        if explain:
+            body["explain"] = True
         path = f"{_collection(collection)}/duplicates"
         return cast("Answer", self._object("POST", path, body, needs="matches"))
 
@@ -237,7 +241,7 @@ class DejaClient:
         """Return the collection, created or with its settings replaced.
 
         settings: `duplicate_at`, `review_at`, or the aims `duplicate_precision`, `review_recall`;
-        all 0 to 1.
+        `base_rate`; all 0 to 1.
         """
         return self._object("PUT", _collection(name), settings)
 
@@ -249,9 +253,16 @@ class DejaClient:
         """Delete a collection with all its anchors. Raises NotFound."""
         self._http.send("DELETE", _collection(name), safe_twice=True)
 
-    def compare(self, pairs: Iterable[tuple[str, str]]) -> list[Comparison]:
-        """Return how alike the texts of each of up to 256 pairs are, in their order."""
-        body = {"pairs": [{"left": left, "right": right} for left, right in pairs]}
+    def compare(
+        self, pairs: Iterable[tuple[str, str]], *, explain: bool = False
+    ) -> list[Comparison]:
+        """Return how alike the texts of each of up to 256 pairs are, in their order.
+
+        explain: whether each says what its probability is made of.
+        """
+        body: dict[str, Any] = {"pairs": [{"left": left, "right": right} for left, right in pairs]}
+        if explain:
+            body["explain"] = True
         return cast("list[Comparison]", self._list("POST", "/v1/compare", body, "results"))
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> list[list[float]]:

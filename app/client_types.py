@@ -30,6 +30,27 @@ class Anchor(TypedDict):
     updated_at: NotRequired[str]
 
 
+class Piece(TypedDict):
+    """One piece of a probability; `contribution`, in log odds, is weight times value."""
+
+    name: str
+    value: float
+    weight: float
+    contribution: float
+
+
+class Explanation(TypedDict):
+    """What a probability is made of: `log_odds` is `intercept` plus all contributions."""
+
+    same_text: bool
+    intercept: float
+    pieces: list[Piece]
+    log_odds: float
+    correction: dict[str, float]
+    corrected: float
+    cut_offs: dict[str, float]
+
+
 class Match(TypedDict):
     """An anchor found for a question.
 
@@ -44,6 +65,7 @@ class Match(TypedDict):
     similarity: float
     probability: float
     verdict: VerdictName
+    explanation: NotRequired[Explanation]
 
 
 class Answer(TypedDict):
@@ -77,6 +99,7 @@ class Comparison(TypedDict):
     probability: float
     verdict: VerdictName
     truncated: bool
+    explanation: NotRequired[Explanation]
 
 
 Collection = dict[str, Any]
