@@ -33,6 +33,7 @@ from app.client_errors import (
     UnexpectedAnswer,
 )
 from app.client_feedback import FeedbackCalls
+from app.client_labels import LabelCalls
 from app.client_transport import RetryingTransport
 from app.client_types import (
     Anchor,
@@ -43,6 +44,7 @@ from app.client_types import (
     Feedback,
     FeedbackPair,
     IfDuplicateName,
+    LabelAnswer,
     Registered,
 )
 
@@ -62,6 +64,7 @@ __all__ = [
     "Forbidden",
     "Invalid",
     "InvalidSetting",
+    "LabelAnswer",
     "NotFound",
     "ProblemError",
     "Registered",
@@ -74,7 +77,7 @@ __all__ = [
 _PAGE = 1000
 
 
-class DejaClient(FeedbackCalls):
+class DejaClient(FeedbackCalls, LabelCalls):
     """One service, over HTTP; safe to use from several threads.
 
     timeout: seconds without a byte before a request counts as failed.
@@ -117,13 +120,17 @@ class DejaClient(FeedbackCalls):
         min_similarity: float | None = None,
         label: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        explain: bool = False,
     ) -> Answer:
         """Return the likely duplicates of a question, best first.
 
         min_similarity: cosine, -1 to 1; None for no threshold.
         label, metadata: only anchors equal in these are looked at.
+        explain: whether each match says what its probability is made of.
         """
         body = {"question": question, **_search(limit, min_similarity, label, metadata)}
+        if explain:
+            body["explain"] = True
         path = f"{collection_path(collection)}/duplicates"
         return cast("Answer", self._object("POST", path, body, needs="matches"))
 
@@ -220,7 +227,7 @@ class DejaClient(FeedbackCalls):
         """Return the collection, created or with its settings replaced.
 
         settings: `duplicate_at`, `review_at`, or the aims `duplicate_precision`, `review_recall`;
-        all 0 to 1.
+        `base_rate`; all 0 to 1.
         """
         return self._object("PUT", collection_path(name), settings)
 
@@ -232,29 +239,16 @@ class DejaClient(FeedbackCalls):
         """Delete a collection with all its anchors. Raises NotFound."""
         self._http.send("DELETE", collection_path(name), safe_twice=True)
 
-    def get_calibration(self, collection: str = "default") -> dict[str, Any]:
-        """Return a collection's own correction, and the cut-offs in force."""
-        return self._object("GET", f"{collection_path(collection)}/calibration", needs="cut_offs")
+    def compare(
+        self, pairs: Iterable[tuple[str, str]], *, explain: bool = False
+    ) -> list[Comparison]:
+        """Return how alike the texts of each of up to 256 pairs are, in their order.
 
-    def put_calibration(
-        self, correction: Mapping[str, Any], *, collection: str = "default", dry_run: bool = False
-    ) -> dict[str, Any]:
-        """Return what a collection judges by once its correction is set.
-
-        correction: `intercept`, `slope`, `encoder` (its fingerprint) and `verdicts`;
-        dry_run: only answer as if it were set.
+        explain: whether each says what its probability is made of.
         """
-        path = f"{collection_path(collection)}/calibration"
-        params = {"dry_run": "true"} if dry_run else None
-        return self._object("PUT", path, dict(correction), needs="cut_offs", params=params)
-
-    def delete_calibration(self, collection: str = "default") -> None:
-        """Go back to the calibration that came with the encoder."""
-        self._http.send("DELETE", f"{collection_path(collection)}/calibration", safe_twice=True)
-
-    def compare(self, pairs: Iterable[tuple[str, str]]) -> list[Comparison]:
-        """Return how alike the texts of each of up to 256 pairs are, in their order."""
-        body = {"pairs": [{"left": left, "right": right} for left, right in pairs]}
+        body: dict[str, Any] = {"pairs": [{"left": left, "right": right} for left, right in pairs]}
+        if explain:
+            body["explain"] = True
         return cast("list[Comparison]", self._list("POST", "/v1/compare", body, "results"))
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> list[list[float]]:

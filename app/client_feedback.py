@@ -1,8 +1,8 @@
-"""The client's calls about feedback."""
+"""The client's calls about feedback, and about what it does to a calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -56,6 +56,26 @@ class FeedbackCalls(Calls):
     def export_feedback_lines(self, collection: str = "default") -> Iterator[bytes]:
         """Yield all feedback of one moment as lines of JSON without line ends, as they came."""
         yield from self._lines(f"{collection_path(collection)}/feedback:export")
+
+    def get_calibration(self, collection: str = "default") -> dict[str, Any]:
+        """Return a collection's own correction, and the cut-offs in force."""
+        return self._object("GET", f"{collection_path(collection)}/calibration", needs="cut_offs")
+
+    def put_calibration(
+        self, correction: Mapping[str, Any], *, collection: str = "default", dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Return what a collection judges by once its correction is set.
+
+        correction: `intercept`, `slope`, `encoder` (its fingerprint) and `verdicts`;
+        dry_run: only answer as if it were set.
+        """
+        path = f"{collection_path(collection)}/calibration"
+        params = {"dry_run": "true"} if dry_run else None
+        return self._object("PUT", path, dict(correction), needs="cut_offs", params=params)
+
+    def delete_calibration(self, collection: str = "default") -> None:
+        """Go back to the calibration that came with the encoder."""
+        self._http.send("DELETE", f"{collection_path(collection)}/calibration", safe_twice=True)
 
 
 def _feedback(collection: str, feedback_id: str) -> str:

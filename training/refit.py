@@ -1,9 +1,9 @@
 """Fit the probability of an artifact afresh: `python -m training.refit ARTIFACT --pairs FILE`.
 
 The encoder stays as it is. With `--train`, a pairwise head is trained on its vectors of those
-pairs. The pairs of `--pairs` are split by their graph: the calibration is fitted on one half and
-all figures, the table of cut-offs included, are measured on the other; `--elsewhere` measures the
-same fit on pairs of other domains. What comes out is a whole artifact in `--output`.
+pairs. The pairs of `--pairs` are split by their graph into halves, and each is measured by a fit
+on the other; so is the table of cut-offs. What is written was fitted on both. `--elsewhere`
+measures the fit on pairs of other domains. What comes out is a whole artifact in `--output`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from app.encoders.artifact import CALIBRATION, CARD, HEAD, find_artifact, load_a
 from app.encoders.artifact import write_artifact as write
 from app.encoders.head import OnnxHead
 from app.encoders.unknown import unknown_to
-from training.calibrate import fit, log_loss, log_odds, measured, pair_evidence
+from training.calibrate import measured, pair_evidence
 from training.card import model_card
 from training.data import read_natural_pairs
 from training.devsets import set_name
@@ -31,33 +31,16 @@ from training.encoders import ArtifactEncoder
 from training.export import calibration_file
 from training.graph import drop_contradictions, split
 from training.head import FEWEST_PAIRS, HeadConfig, train_head
-from training.metrics import average_precision, expected_calibration_error
+from training.known import Known, crossed, figures
 from training.prepare import apart
 from training.vectors import pair_similarities
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from app.domain.calibration import Calibration
     from app.encoders.artifact import Artifact
     from training.pairs import Pairs
 
 _HALVES = {"fit": 0.5, "test": 0.5}
-_SEED = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of n pairs: cosines (n,), evidence (n, pieces), head's scores, labels (n,)."""
-
-    similarities: NDArray[np.float64]
-    evidence: NDArray[np.float64]
-    scores: NDArray[np.float64] | None
-    labels: NDArray[np.bool_]
-
-    def log_odds(self, calibration: Calibration) -> NDArray[np.float64]:
-        """Return the log odds of each pair, (n,)."""
-        return log_odds(calibration, self.similarities, self.evidence, self.scores)
 
 
 class Refit:
@@ -94,43 +77,6 @@ class Refit:
         )
 
 
-def variants(known: Known, population: str) -> dict[str, Calibration]:
-    """Return calibrations that know ever more, fitted on the same pairs; the last one knows all."""
-    found = {
-        "similarity": fit(known.similarities, known.labels, population=population),
-        "+ evidence": fit(
-            known.similarities, known.labels, population=population, evidence=known.evidence
-        ),
-    }
-    if known.scores is not None:
-        found["+ head"] = fit(
-            known.similarities, known.labels, population=population, scores=known.scores
-        )
-        found["+ both"] = fit(
-            known.similarities,
-            known.labels,
-            population=population,
-            evidence=known.evidence,
-            scores=known.scores,
-        )
-    return found
-
-
-def figures(known: Known, calibration: Calibration) -> dict[str, float]:
-    """Return how well the probabilities of a calibration do on pairs, 0..1 but for the loss."""
-    found = known.log_odds(calibration)
-    chances = expit(found)
-    return {
-        "pairs": len(known.labels),
-        "duplicates": round(float(known.labels.mean()), 4),
-        "ap_similarity": round(average_precision(known.similarities, known.labels), 4),
-        "ap_probability": round(average_precision(found, known.labels), 4),
-        "accuracy": round(float(np.mean((chances >= 0.5) == known.labels)), 4),
-        "ece": round(expected_calibration_error(chances, known.labels), 4),
-        "log_loss": round(log_loss(found, known.labels), 4),
-    }
-
-
 def refit(
     artifact: Artifact,
     output: Path,
@@ -140,6 +86,7 @@ def refit(
     elsewhere: Sequence[Path] = (),
     population: str = "",
     threads: int = 1,
+    seed: int = 0,
 ) -> Artifact:
     """Write the artifact with a probability fitted afresh, say what was measured, return it.
 
@@ -158,25 +105,44 @@ def refit(
             about = {"pairs": len(taught), "sha256": taught.fingerprint, **asdict(HeadConfig())}
         else:
             _say(f"{len(taught)} pairs are too few for a head; {FEWEST_PAIRS} are needed")
-    halves = split(held, _HALVES, seed=_SEED)
+    halves = split(held, _HALVES, seed=seed)
     population = population or artifact.calibration.population
-    known = {name: made.know(half) for name, half in halves.items()}
+    fitting, testing = (made.know(halves[name]) for name in _HALVES)
     further = {name: made.know(found) for name, found in others.items()}
-    fitted = variants(known["fit"], population)
-    _say_variants(fitted, {f"{pairs.name}, test half": known["test"], **further})
-    *_, calibration = fitted.values()
+    name = set_name(pairs)
+    kinds = fitting.kinds()
+    halfway = {kind: fitting.fit(kind, population) for kind in kinds}
+    _say_figures(f"{name}, fitted on one half, measured on the other", _all(testing, halfway))
+    both = [fitting, testing]
+    every = Known.joined(both)
+    pooled = {
+        kind: figures(every.similarities, crossed(both, kind), every.labels) for kind in kinds
+    }
+    _say_figures(f"{name}, each half by a fit on the other", pooled)
+    for other, found in further.items():
+        _say_figures(f"{other}, by the fit on half of {name}", _all(found, halfway))
     calibration = replace(
-        calibration,
-        cut_offs_table=measured(expit(known["test"].log_odds(calibration)), known["test"].labels),
+        every.fit(kinds[-1], population),
+        cut_offs_table=measured(expit(crossed(both, kinds[-1])), every.labels),
     )
     _say_calibration(calibration)
     held_out = {
-        f"{set_name(pairs)}, the other half": figures(known["test"], calibration),
-        **{name: figures(found, calibration) for name, found in further.items()},
+        name: pooled[kinds[-1]],
+        **{
+            other: figures(found.similarities, found.log_odds(calibration), found.labels)
+            for other, found in further.items()
+        },
     }
     return _write(
         artifact, output, calibration, head=made.head, held_out=held_out, pairs=held, about=about
     )
+
+
+def _all(known: Known, fitted: Mapping[str, Calibration]) -> dict[str, dict[str, float]]:
+    return {
+        kind: figures(known.similarities, known.log_odds(calibration), known.labels)
+        for kind, calibration in fitted.items()
+    }
 
 
 def _write(
@@ -229,16 +195,15 @@ def _write(
     return write(output, manifest, files)
 
 
-def _say_variants(fitted: Mapping[str, Calibration], sets: Mapping[str, Known]) -> None:
-    for name, known in sets.items():
-        _say(f"\n{name}: {len(known.labels):,} pairs, {known.labels.mean():.1%} duplicates")
-        _say(f"{'fitted from':<14}{'AP':>8}{'accuracy':>10}{'ECE':>8}{'log loss':>10}")
-        for kind, calibration in fitted.items():
-            row = figures(known, calibration)
-            _say(
-                f"{kind:<14}{row['ap_probability']:>8.2%}{row['accuracy']:>10.2%}"
-                f"{row['ece']:>8.2%}{row['log_loss']:>10.4f}"
-            )
+def _say_figures(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    first = next(iter(rows.values()))
+    _say(f"\n{title}: {first['pairs']:,} pairs, {first['duplicates']:.1%} duplicates")
+    _say(f"{'known':<14}{'AP':>8}{'accuracy':>10}{'ECE':>8}{'log loss':>10}")
+    for kind, row in rows.items():
+        _say(
+            f"{kind:<14}{row['ap_probability']:>8.2%}{row['accuracy']:>10.2%}"
+            f"{row['ece']:>8.2%}{row['log_loss']:>10.4f}"
+        )
 
 
 def _say_calibration(calibration: Calibration) -> None:
@@ -272,6 +237,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--elsewhere", type=Path, nargs="*", default=[], help="pairs of other domains, to measure"
     )
     parser.add_argument("--output", type=Path, required=True, help="the artifact to write")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the split into halves (%(default)s)"
+    )
     parser.add_argument("--population", default="", help="what the pairs are, in words")
     parser.add_argument("--threads", type=int, default=1, help="of the encoder (%(default)s)")
     return parser.parse_args(arguments)
@@ -289,6 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             elsewhere=chosen.elsewhere,
             population=chosen.population,
             threads=chosen.threads,
+            seed=chosen.seed,
         )
     except (DejaError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")

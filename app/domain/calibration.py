@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import mul
 from typing import Self
 
 from app.domain.cut_offs import (
@@ -161,10 +162,11 @@ class Calibration:
         score: the head's.
         """
         found = self.intercept + self.slope * similarity + self.head * score
-        if evidence is not None:
-            for weight, value in zip(self.weights, evidence, strict=True):
-                found += weight * value
-        return found
+        return found if evidence is None else found + self.from_evidence(evidence)
+
+    def from_evidence(self, values: Values) -> float:
+        """Return what evidence, in the order of NAMES, adds to the log odds."""
+        return float(sum(map(mul, self.weights, values)))
 
     def probability(
         self, similarity: float, evidence: Values | None = None, score: float = 0.0

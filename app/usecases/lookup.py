@@ -121,7 +121,7 @@ class Lookup:
         near = [
             (anchor, similarity) for anchor, similarity in found.candidates if similarity >= floor
         ]
-        matches = self.judge.matches(question, near, standard, found.view)[: asked.limit]
+        matches = self.judge.matches(question, near, standard, found.view, limit=asked.limit)
         return Answer(
             asked.text,
             strongest(match.verdict for match in matches),

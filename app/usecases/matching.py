@@ -105,7 +105,7 @@ class Judge:
         if left.fingerprint == right.fingerprint:
             return 1.0, Verdict.DUPLICATE
         scores = self.scorer.scores(left.vector, right.vector[np.newaxis], 1)
-        (log_odds,) = self.scorer.log_odds(left.text, [right.text], [similarity], scores)
+        log_odds = self.scorer.of_pair(left.text, right.text, similarity, scores[0])
         return self.of_log_odds(log_odds, standard)
 
     def explain_pair(
@@ -129,26 +129,32 @@ class Judge:
         candidates: Sequence[tuple[Anchor, float]],
         standard: Standard,
         view: VectorView,
+        *,
+        limit: int | None = None,
     ) -> list[Match]:
         """Return candidates as matches: by probability, then similarity, then age.
 
-        candidates: each anchor with its cosine to the question; view: holds their vectors.
+        candidates: each anchor with its cosine to the question; view: holds their vectors;
+        limit: how many to return at most.
         """
-        scores = self._scores(question, [anchor.seq for anchor, _ in candidates], view)
-        every = self.scorer.log_odds(
+        wanted = len(candidates) if limit is None else limit
+        same = [one for one in candidates if one[0].fingerprint == question.fingerprint]
+        others = [one for one in candidates if one[0].fingerprint != question.fingerprint]
+        scores = self._scores(question, [anchor.seq for anchor, _ in others], view)
+        likeliest = self.scorer.likeliest(
             question.text,
-            [anchor.text for anchor, _ in candidates],
-            [similarity for _, similarity in candidates],
-            scores,
+            [anchor.text for anchor, _ in others],
+            [
+                self.calibration.log_odds(similarity, None, score)
+                for (_, similarity), score in zip(others, scores, strict=True)
+            ],
+            wanted,
         )
-        matches = []
-        for (anchor, similarity), log_odds in zip(candidates, every, strict=True):
-            if anchor.fingerprint == question.fingerprint:
-                matches.append(Match(anchor, similarity, 1.0, Verdict.DUPLICATE))
-            else:
-                matches.append(Match(anchor, similarity, *self.of_log_odds(log_odds, standard)))
+        matches = [Match(anchor, similarity, 1.0, Verdict.DUPLICATE) for anchor, similarity in same]
+        for place, log_odds in likeliest:
+            matches.append(Match(*others[place], *self.of_log_odds(log_odds, standard)))
         matches.sort(key=lambda match: (-match.probability, -match.similarity, match.anchor.seq))
-        return matches
+        return matches[:wanted]
 
     def explanations(
         self, question: Question, matches: Sequence[Match], standard: Standard, view: VectorView

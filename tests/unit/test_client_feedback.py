@@ -93,3 +93,27 @@ def test_the_command_exports_feedback_on_request() -> None:
     )
     assert result.stdout_bytes == PAIRS
     assert result.stderr == "2 verdicts exported\n"
+
+
+def test_labels_are_asked_one_by_one_or_together() -> None:
+    """With what narrows them."""
+    answer = {"text": "q", "label": None, "none": 1.0}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        batch = request.url.path.endswith(":batch")
+        return httpx.Response(200, json={"results": [answer]} if batch else answer)
+
+    client, seen = client_of(handler)
+    assert client.label("q", collection="faq", metadata={"lang": "en"})["none"] == 1.0
+    assert client.label_batch(["q"], collection="faq", limit=2)[0]["label"] is None
+    assert [request.url.path for request in seen] == [
+        "/v1/collections/faq/label",
+        "/v1/collections/faq/label:batch",
+    ]
+    assert json.loads(seen[0].content) == {
+        "text": "q",
+        "limit": 5,
+        "min_probability": 0.0,
+        "filter": {"metadata": {"lang": "en"}},
+    }
+    assert json.loads(seen[1].content) == {"texts": ["q"], "limit": 2, "min_probability": 0.0}

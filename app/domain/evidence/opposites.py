@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from functools import lru_cache
 
-from app.domain.evidence.words import word
+from app.domain.evidence.stems import stem_of
 
 # Each line: words before the bar against words after it.
 _TABLE = """
@@ -22,7 +21,7 @@ big bigger biggest large larger largest huge | small smaller smallest little tin
 long longer longest | short shorter shortest brief
 good better great | bad worse terrible awful
 best | worst
-first begin | last final end
+1st begin | last final end
 before | after
 early earlier earliest | late later latest
 buy purchase | sell
@@ -130,7 +129,7 @@ _PREFIXES = ("un", "dis", "in", "im", "il", "ir", "non", "de", "anti")
 def _read(table: str) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for line in table.strip().splitlines():
-        one, other = ({word(each).stem for each in part.split()} for part in line.split("|"))
+        one, other = ({stem_of(each) for each in part.split()} for part in line.split("|"))
         for stem in one:
             found[stem] |= other
         for stem in other:
@@ -144,16 +143,20 @@ _NONE: frozenset[str] = frozenset()
 
 @lru_cache(maxsize=1 << 16)
 def opposites(stem: str) -> frozenset[str]:
-    """Return the stems that say the opposite of one: from the table, and by its prefix."""
+    """Return the stems that say the opposite of one: from the table, and without its prefix.
+
+    That `enable` is the opposite of an unknown `unenable` only the latter knows.
+    """
     by_prefix = {
         stem[len(prefix) :]
         for prefix in _PREFIXES
         if stem.startswith(prefix) and len(stem) >= len(prefix) + 4
     }
-    longer = {prefix + stem for prefix in _PREFIXES} if len(stem) >= 4 else _NONE
-    return OPPOSITES.get(stem, _NONE) | by_prefix | longer
+    return OPPOSITES.get(stem, _NONE) | by_prefix
 
 
-def opposed(one: Iterable[str], other: frozenset[str]) -> int:
+def opposed(one: frozenset[str], other: frozenset[str]) -> int:
     """Return how many stems of `one` have their opposite in `other`."""
-    return sum([not opposites(stem).isdisjoint(other) for stem in one])
+    knowing = {stem for stem in one if not opposites(stem).isdisjoint(other)}
+    known = {opposite for stem in other for opposite in opposites(stem) if opposite in one}
+    return len(knowing | known)

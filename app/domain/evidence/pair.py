@@ -6,7 +6,7 @@ What a piece weighs is not said here: the calibration of an encoder has weights 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.domain.evidence.opposites import opposed
 from app.domain.evidence.words import Word, split
@@ -25,19 +25,19 @@ NAMES = (
 )
 Values = tuple[float, ...]
 _NOTHING: frozenset[str] = frozenset()
+_UNDIRECTED: frozenset[tuple[str, str]] = frozenset()
 # A headline or a shout has capitals everywhere: they tell no names then.
 _MOST_CAPITALS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
+class Analysis(NamedTuple):
     """What the evidence needs of one text; made once, compared often.
 
     order: stems of content, in order; content: the same as a set; every: stems of all words;
     negations: whether an odd number of words deny; figures: numbers, versions and codes;
     names: what is written like a name; asks: the kind of answer wanted, "" if it does not say;
-    directed: ordered pairs of stems, "x to y" or "y from x"; length: in words;
-    unknown: words that all look the same to the encoder.
+    directed: ordered pairs of stems, "x to y" or "y from x"; opposites: of all its words;
+    length: in words; unknown: words that all look the same to the encoder.
     """
 
     order: tuple[str, ...]
@@ -48,6 +48,7 @@ class Analysis:
     names: frozenset[str]
     asks: str
     directed: frozenset[tuple[str, str]]
+    opposites: frozenset[str]
     length: int
     unknown: frozenset[str]
 
@@ -58,18 +59,38 @@ def analyse(text: str, unknown: frozenset[str] = _NOTHING) -> Analysis:
     unknown: words of it that the encoder knows nothing of.
     """
     words = split(text)
-    order = tuple([word.stem for word in words if word.content])
+    order: list[str] = []
+    figures: list[str] = []
+    against: list[str] = []
+    denials = capitals = 0
+    asks, directs = "", False
+    for each in words:
+        if each.content:
+            order.append(each.stem)
+            if each.figure:
+                figures.append(each.stem)
+        elif each.negation:
+            denials += 1
+        if each.opposites:
+            against += each.opposites
+        if each.capital:
+            capitals += 1
+        if each.asks and not asks:
+            asks = each.asks
+        if each.direction:
+            directs = True
     return Analysis(
-        order=order,
-        content=frozenset(order),
-        every=frozenset([word.stem for word in words]),
-        negations=sum([word.negation for word in words]) % 2 == 1,
-        figures=frozenset([word.stem for word in words if word.figure]),
-        names=_names(words),
-        asks=next((word.asks for word in words if word.asks), ""),
-        directed=_directed(words),
-        length=len(words),
-        unknown=unknown,
+        tuple(order),
+        frozenset(order),
+        frozenset([each.stem for each in words]),
+        denials % 2 == 1,
+        frozenset(figures) if figures else _NOTHING,
+        _names(words) if capitals else _NOTHING,
+        asks,
+        _directed(words) if directs else _UNDIRECTED,
+        frozenset(against),
+        len(words),
+        unknown,
     )
 
 
@@ -77,24 +98,36 @@ def compare(left: Analysis, right: Analysis) -> Values:
     """Return the evidence in the order of NAMES; the same for (right, left)."""
     mine, yours = left.content - right.content, right.content - left.content
     apart = len(mine) + len(yours)
-    my_figures, your_figures = left.figures - right.figures, right.figures - left.figures
-    my_names, your_names = left.names - right.every, right.names - left.every
-    opposites = opposed(left.every - right.every, right.every - left.every)
+    figures = left.figures ^ right.figures if left.figures or right.figures else _NOTHING
+    my_names = left.names - right.every if left.names else _NOTHING
+    your_names = right.names - left.every if right.names else _NOTHING
+    number = name = number_alone = name_alone = opposite = 0.0
+    if figures:
+        focus = _focus(apart - len(figures))
+        if figures <= left.figures or figures <= right.figures:
+            number_alone = focus
+        else:
+            number = focus
+    if my_names or your_names:
+        focus = _focus(apart - len(my_names) - len(your_names))
+        if my_names and your_names:
+            name = focus
+        else:
+            name_alone = focus
+    if not (left.opposites.isdisjoint(right.every) and right.opposites.isdisjoint(left.every)):
+        count = opposed(left.every - right.every, right.every - left.every)
+        opposite = _focus(apart - 2 * count) if count else 0.0
     return (
         _focus(apart) if left.negations != right.negations else 0.0,
-        _focus(apart - 2 * opposites) if opposites else 0.0,
-        _focus(apart - len(my_figures) - len(your_figures)) if my_figures and your_figures else 0.0,
-        _focus(apart - len(my_figures) - len(your_figures))
-        if bool(my_figures) != bool(your_figures)
-        else 0.0,
-        _focus(apart - len(my_names) - len(your_names)) if my_names and your_names else 0.0,
-        _focus(apart - len(my_names) - len(your_names))
-        if bool(my_names) != bool(your_names)
-        else 0.0,
-        _focus(apart) if _swapped(left, right) else 0.0,
+        opposite,
+        number,
+        number_alone,
+        name,
+        name_alone,
+        _focus(apart) if left.directed and right.directed and _swapped(left, right) else 0.0,
         1.0 if not apart and left.order != right.order else 0.0,
-        _focus(apart) if left.asks and right.asks and left.asks != right.asks else 0.0,
-        _unknown(left, right),
+        _focus(apart) if left.asks != right.asks and left.asks and right.asks else 0.0,
+        0.0 if left.unknown == right.unknown else _unknown(left, right),
     )
 
 
@@ -122,8 +155,6 @@ def _names(words: list[Word]) -> frozenset[str]:
 
 def _directed(words: list[Word]) -> frozenset[tuple[str, str]]:
     """Return the pairs of content that a word of direction stands between."""
-    if not any(word.direction for word in words):
-        return _NOTHING_DIRECTED
     found = []
     for place, word in enumerate(words):
         if not word.direction:
@@ -142,19 +173,14 @@ def _goes_on(word: Word) -> bool:
     return word.content or bool(word.direction)
 
 
-_NOTHING_DIRECTED: frozenset[tuple[str, str]] = frozenset()
-
-
 def _swapped(left: Analysis, right: Analysis) -> bool:
-    if not left.directed or not right.directed:
-        return False
-    return any((end, start) in right.directed for start, end in left.directed)
+    """Return whether one says x to y, the other y to x; what says both says neither."""
+    mine, yours = left.directed - right.directed, right.directed - left.directed
+    return any((end, start) in yours and (end, start) not in left.directed for start, end in mine)
 
 
 def _unknown(left: Analysis, right: Analysis) -> float:
     """Return 1 where each text has unknown words of its own, else the one's share, squared."""
-    if left.unknown == right.unknown:
-        return 0.0
     mine, yours = left.unknown - right.unknown, right.unknown - left.unknown
     if mine and yours:
         return 1.0

@@ -7,6 +7,9 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from app.domain.evidence.opposites import opposites
+from app.domain.evidence.stems import stem_of
+
 # Letters and digits of any script; "don't", "3.5" and "C++" are one word, "re-enable" is two.
 _WORDS = re.compile(r"[^\W_]+(?:['’](?=[^\W\d_])[^\W_]+|[.,](?=\d)[^\W_]+)*[+#]*")  # noqa: RUF001
 
@@ -82,6 +85,7 @@ class Word:
     figure: whether it is a number, a version or a code: anything with a digit, or a number's name.
     capital: whether it is written as names are; shouted: wholly in capitals.
     direction: 1 or -1 for a word between two others that says which way round, else 0.
+    opposites: stems that say the opposite of it.
     asks: what kind of answer a question that begins with it wants, "" for any other word.
     """
 
@@ -92,6 +96,7 @@ class Word:
     capital: bool
     shouted: bool
     direction: int
+    opposites: frozenset[str]
     asks: str
 
 
@@ -113,14 +118,16 @@ def word(written: str) -> Word:
     figure = plain in _NUMBERS or any(letter.isdigit() for letter in plain)
     negation = negation or plain in _NEGATIONS
     stop = negation or plain in _STOP
+    stem = _NUMBERS.get(plain) or (figure and _figure(plain)) or stem_of(plain)
     return Word(
-        stem=_NUMBERS.get(plain) or (figure and _figure(plain)) or _stem(plain),
+        stem=stem,
         content=not stop,
         negation=negation,
         figure=figure,
         capital=written[0].isupper(),
         shouted=len(written) > 1 and written.isupper() and not figure,
         direction=1 if plain in _FORWARD else -1 if plain in _BACKWARD else 0,
+        opposites=opposites(stem),
         asks="open" if plain in _OPEN else _CLOSED.get(base) or _CLOSED.get(plain, "") or "",
     )
 
@@ -132,30 +139,3 @@ def _figure(plain: str) -> str:
         plain = plain[1:]
     head, dot, tail = plain.rpartition(".")
     return head if dot and tail.strip("0") == "" and "." not in head else plain
-
-
-def _stem(plain: str) -> str:
-    """Return a word without the endings of number and tense, and without a last e."""
-    if len(plain) <= 3:
-        return plain
-    for ending, instead in (
-        ("ies", "y"),
-        ("ied", "y"),
-        ("sses", "ss"),
-        ("ations", "at"),
-        ("ation", "at"),
-        ("ings", ""),
-        ("ing", ""),
-        ("ed", ""),
-        ("es", ""),
-        ("ly", ""),
-        ("s", ""),
-    ):
-        if plain.endswith(ending) and len(plain) - len(ending) + len(instead) >= 3:
-            if ending == "s" and plain.endswith(("ss", "us", "is")):
-                break
-            plain = plain[: -len(ending)] + instead
-            break
-    if len(plain) > 3 and plain[-1] == plain[-2] and plain[-1] not in "aeiouls":
-        plain = plain[:-1]
-    return plain[:-1] if len(plain) > 3 and plain[-1] == "e" else plain
