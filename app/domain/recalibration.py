@@ -20,8 +20,7 @@ from app.domain.cut_offs import Correction
 
 # How far populations are expected to lie apart: standard deviations of `a` and of `log b`. Chosen
 # by measuring, see docs/decisions/0011.
-INTERCEPT_SPREAD: Final = 0.3
-SLOPE_SPREAD: Final = 0.15
+SPREADS: Final = (0.3, 0.15)
 SLIPS: Final = 0.02
 
 # Probabilities come rounded, 1 for sure things; beyond these log odds nothing is learnt anyway.
@@ -93,17 +92,18 @@ class Quality:
     error: float
 
 
-def fit_correction(verdicts: Verdicts) -> Correction:
+def fit_correction(verdicts: Verdicts, spreads: tuple[float, float] = SPREADS) -> Correction:
     """Return the most probable correction, `Correction()` of no verdicts.
 
+    spreads: standard deviations of the prior on `a` and on `log b`.
     Newton's method on (a, log b) with the Fisher information, halving a step that does not help.
     """
     place = np.zeros(2)
-    loss, slope, curvature = _posterior(place, verdicts)
+    loss, slope, curvature = _posterior(place, verdicts, spreads)
     for _ in range(_STEPS):
         step = np.linalg.solve(curvature, slope)
         while True:
-            there = _posterior(place - step, verdicts)
+            there = _posterior(place - step, verdicts, spreads)
             if there[0] <= loss or not np.abs(step).max() > 1e-9:
                 break
             step = step / 2
@@ -142,10 +142,12 @@ def left_out(verdicts: Verdicts) -> Floats:
     return corrected
 
 
-def _posterior(place: Floats, verdicts: Verdicts) -> tuple[float, Floats, Floats]:
+def _posterior(
+    place: Floats, verdicts: Verdicts, spreads: tuple[float, float] = SPREADS
+) -> tuple[float, Floats, Floats]:
     """Return the negative log posterior at (a, log b), its gradient and a curvature above 0."""
     a, b = place[0], np.exp(place[1])
-    precision = np.array([INTERCEPT_SPREAD, SLOPE_SPREAD]) ** -2
+    precision = np.array(spreads) ** -2.0
     line = b * verdicts.log_odds
     stated = _logistic(a + line)
     seen = SLIPS + (1 - 2 * SLIPS) * stated  # P(a person says duplicate)

@@ -107,7 +107,7 @@ def test_a_label_with_many_anchors_does_not_crowd_out_another(world: World) -> N
     """
     world.put(*[(f"where is my parcel {number}", "delivery") for number in range(500)])
     world.put(("where was your package", "lost"), ("unrelated words here", None))
-    answer = world.label(first=16)("default", LabelAsked("where is my parcel then"))
+    answer = world.label(first=16, widening=(32,))("default", LabelAsked("where is my parcel then"))
     assert [found.label for found in answer.labels] == ["delivery", "lost"]
     few = World()
     few.put(*[(f"where is my parcel {number}", "delivery") for number in range(500)])
@@ -128,7 +128,7 @@ def test_labelled_anchors_are_found_behind_many_without_a_label(world: World) ->
     """However many nearer ones say nothing."""
     world.put(*[(f"where is my parcel {number}", None) for number in range(300)])
     world.put(("where was your package", "lost"))
-    answer = world.label(first=16)("default", LabelAsked("where is my parcel"))
+    answer = world.label(first=16, widening=(32,))("default", LabelAsked("where is my parcel"))
     assert [found.label for found in answer.labels] == ["lost"]
 
 
