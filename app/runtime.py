@@ -19,18 +19,22 @@ from app.domain.errors import DataFolderError, DejaError, NotReady
 from app.domain.ports import Encoded
 from app.encoders.artifact import Artifact, find_artifact, load_artifact
 from app.encoders.cache import CachedEncoder
+from app.encoders.head import head_of
 from app.encoders.onnx import OnnxEncoder
+from app.encoders.unknown import unknown_to
 from app.index.faiss_index import FaissIndex
 from app.settings import Settings
 from app.storage.sqlite import SqliteAnchorStore
 from app.usecases.clusters import KIND as CLUSTERS
 from app.usecases.clusters import FindClusters
 from app.usecases.compare import Compare
+from app.usecases.feedback import GiveFeedback
 from app.usecases.jobs import Jobs
+from app.usecases.label import Label
 from app.usecases.lookup import Lookup
 from app.usecases.matching import Judge
 from app.usecases.register import Register
-from app.usecases.startup import bring_index_up, reembed
+from app.usecases.startup import bring_index_up, reembed, report_set_aside
 from app.usecases.writer import Writer
 from app.workers import Slots, WorkerPool
 
@@ -78,6 +82,8 @@ class Runtime:
     register: Register
     compare: Compare
     jobs: Jobs
+    give_feedback: GiveFeedback
+    label: Label
     lock: IO[str]
     key: str | None
     exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))
@@ -95,6 +101,7 @@ class Runtime:
         try:
             reembed(self.store, self._encode_side_by_side, self.readiness.report)
             bring_index_up(self.store, self.index, self.readiness.report)
+            report_set_aside(self.store, self.artifact.fingerprint)
             self.writer.start()
             self.jobs.start()
             if not self.stopping.is_set():
@@ -153,7 +160,7 @@ def open_runtime(settings: Settings) -> Runtime:
     encoders = settings.encoders_dir or settings.data_dir / "encoders"
     artifact = load_artifact(find_artifact(settings.encoder, [encoders]))
     encoder = CachedEncoder(OnnxEncoder(artifact), settings.cache_size)
-    judge = Judge(artifact.calibration)
+    judge = Judge(artifact.calibration, head_of(artifact), unknown_to(artifact))
     with ExitStack() as undo:
         lock = undo.enter_context(_claim(settings.data_dir))
         store = SqliteAnchorStore(settings.data_dir / DATABASE, artifact.fingerprint)
@@ -183,6 +190,8 @@ def open_runtime(settings: Settings) -> Runtime:
         register=Register(judge),
         compare=Compare(encoder, judge),
         jobs=Jobs(store, writer, {CLUSTERS: clusters}, busy=lambda: workers.load > 0),
+        give_feedback=GiveFeedback(judge, encoder.name),
+        label=Label(encoder, store, index, artifact.labels.weights),
         lock=lock,
         key=key,
     )

@@ -63,7 +63,7 @@ def check(stored: Stored, refused: Sequence[str], judge: Judge, encoder: Encoder
     refused: texts that were not stored, as a duplicate of theirs was.
     Raises PromiseBroken.
     """
-    criteria = Criteria(judge, CollectionSettings())
+    criteria = Criteria(judge, judge.standard(CollectionSettings()))
     marks = [fingerprint(text) for text in stored.texts]
     if len(set(marks)) != len(marks):
         twice = next(

@@ -32,6 +32,7 @@ _KINDS: Mapping[type[Exception], tuple[int, str, str]] = {
     errors.TooLarge: (422, "too-large", "Too much at once"),
     errors.JobNotFound: (404, "job-not-found", "Job not found"),
     errors.JobNotDone: (409, "job-not-done", "Job has no result"),
+    errors.FeedbackNotFound: (404, "feedback-not-found", "Feedback not found"),
     errors.ModelNotFound: (404, "model-not-found", "Model not found"),
     errors.DuplicatesRejected: (409, "duplicates", "Duplicates rejected"),
     errors.IdempotencyConflict: (422, "idempotency-conflict", "Idempotency key used again"),

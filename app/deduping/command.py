@@ -69,7 +69,8 @@ def run_dedupe(options: DedupeOptions, console: Console) -> str:
     _distinct_places(options, output)
     identity = file_identity(options.file)
     artifact = load_artifact(find_artifact(options.encoder))
-    criteria = Criteria(Judge(artifact.calibration), _settings(options, artifact.calibration))
+    judge = Judge(artifact.calibration)
+    criteria = Criteria(judge, judge.standard(_settings(options, artifact.calibration)))
     with DedupeProgress(console) as progress:
         progress.step("reading", 0, 1)
         rows, bad = _read(options, file_format)

@@ -13,6 +13,7 @@ DejaError
 │   ├── TooLarge            more was asked for than is done in one go
 │   ├── JobNotFound
 │   ├── JobNotDone          a job has no result: not yet, or never
+│   ├── FeedbackNotFound
 │   ├── ModelNotFound       `/v1/embeddings` was asked for another model than the one loaded
 │   ├── DuplicatesRejected  `if_duplicate: reject` found duplicates
 │   ├── IdempotencyConflict an idempotency key was used again with another request
@@ -135,6 +136,15 @@ class JobNotDone(RequestError):
         super().__init__(f"job {job_id!r} has no result: it is {state}")
         self.job_id = job_id
         self.state = state
+
+
+class FeedbackNotFound(RequestError):
+    """No feedback of the collection has this id."""
+
+    def __init__(self, collection: str, feedback_id: str) -> None:
+        super().__init__(f"no feedback {feedback_id!r} in collection {collection!r}")
+        self.collection = collection
+        self.feedback_id = feedback_id
 
 
 class ModelNotFound(RequestError):

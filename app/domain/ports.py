@@ -24,7 +24,10 @@ from app.domain.anchors import (
     EncodedDraft,
     Filter,
 )
+from app.domain.cut_offs import Correction
+from app.domain.feedback import FeedbackStore, FeedbackWriter
 from app.domain.jobs import JobReads, JobWrites
+from app.domain.recalibration import Fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,13 @@ class AnchorReader(Protocol):
         """Return every collection, by name."""
         ...
 
+    def correction(self, collection: int) -> Fitted | None:
+        """Return a collection's correction, whichever encoder it was fitted for.
+
+        `Collection.correction` is that of this store's encoder alone.
+        """
+        ...
+
     def by_seq(self, seqs: Sequence[int]) -> dict[int, Anchor]:
         """Return the versions that still stand, by seq."""
         ...
@@ -208,6 +218,19 @@ class AnchorReader(Protocol):
 
         With them, of the same moment, the changes after the seq `after`: a view that had applied
         all up to it holds, with these, exactly what was selected from.
+        """
+        ...
+
+    def labels_of(self, seqs: Sequence[int]) -> dict[int, str | None]:
+        """Return the label of each version that still stands, None of one without."""
+        ...
+
+    def labelled(
+        self, collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[dict[int, str], list[Change]]:
+        """Return the labels of the anchors that have one and `where` admits; any `limit` of them.
+
+        With them, of the same moment, the changes after the seq `after`, as `select` does.
         """
         ...
 
@@ -236,6 +259,11 @@ class Remembered:
 class WriteTransaction(AnchorReader, JobWrites, Protocol):
     """Writes that become durable and visible together, or not at all."""
 
+    @property
+    def feedback(self) -> FeedbackWriter:
+        """Return the feedback, to read and to write."""
+        ...
+
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what is written inside if it raises, and only that."""
         ...
@@ -250,6 +278,15 @@ class WriteTransaction(AnchorReader, JobWrites, Protocol):
 
     def put_collection(self, name: str, settings: CollectionSettings) -> bool:
         """Create a collection or replace its settings; return whether it was created."""
+        ...
+
+    def put_correction(
+        self, collection: int, correction: Correction | None, on: tuple[int, int]
+    ) -> None:
+        """Set a collection's correction for this store's encoder; None takes it away.
+
+        on: how many verdicts, duplicate and distinct, it was fitted on.
+        """
         ...
 
     def delete_collection(self, collection: int) -> None:
@@ -278,6 +315,11 @@ class AnchorStore(AnchorReader, JobReads, Protocol):
 
     It is opened for one encoder, with whose fingerprint it stamps every vector it is given.
     """
+
+    @property
+    def feedback(self) -> FeedbackStore:
+        """Return the committed feedback."""
+        ...
 
     def write(self) -> AbstractContextManager[WriteTransaction]:
         """Open a write transaction: committed and durable when left, rolled back if it raises.

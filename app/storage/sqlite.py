@@ -18,6 +18,7 @@ from app.domain.anchors import Anchor, Change, Collection
 from app.domain.errors import DataFolderError, StorageFailed
 from app.storage import schema as tables
 from app.storage.database import open_engine, plain_words
+from app.storage.feedback import FeedbackReads
 from app.storage.jobs import JobReader
 from app.storage.reader import FOUND, Reader, changes_after
 from app.storage.rows import anchors_of, to_anchor, to_blob, to_vector
@@ -40,6 +41,7 @@ class SqliteAnchorStore(Reader, JobReader):
     def __init__(self, path: Path, encoder: str) -> None:
         self._engine = open_engine(path)
         super().__init__(self._engine.connect)
+        self.feedback = FeedbackReads(self._engine.connect)
         self._writing = self._engine.execution_options(deja_write=True)
         try:
             self._encoder = self._stamp(encoder)

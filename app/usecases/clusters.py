@@ -92,15 +92,16 @@ class FindClusters:
         view, anchors = self._snapshot(collection, options.where, running)
         anchors.sort(key=lambda anchor: anchor[1].id)
         texts, members = [text for text, _ in anchors], [member for _, member in anchors]
+        standard = self.judge.standard_of(collection)
         running.step("arranging", 0, 1)
         view = view.compacted(running.pause)
-        criteria = Criteria(self.judge, collection.settings, options.verdict)
+        criteria = Criteria(self.judge, standard, options.verdict)
         grouping = Grouping(view, texts, criteria, running, self.threads)
         groups = [group for group in grouping() if len(group) >= options.min_size]
         for place, group in enumerate(groups):
             running.step("writing", place, len(groups))
             running.emit(_line(group, texts, members))
-        cut_offs = self.judge.cut_offs(collection.settings)
+        cut_offs = standard.cut_offs
         return {
             "anchors": len(texts),
             "groups": len(groups),

@@ -12,11 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.anchors import CollectionSettings
 from app.domain.clusters import Near, by_duplicates, stars
 from app.domain.ports import Hits, VectorView
 from app.domain.verdicts import Verdict
-from app.usecases.matching import Judge
+from app.usecases.matching import Judge, Question, Standard
 
 # Texts searched for at a time: some ten milliseconds, between which others get their turn.
 TOGETHER = 64
@@ -73,11 +72,12 @@ class Watch(Protocol):
 class Criteria:
     """What makes two texts duplicates here.
 
+    standard: what the collection judges by.
     least: the verdict that puts a text into a group, `duplicate` or `review`.
     """
 
     judge: Judge
-    settings: CollectionSettings
+    standard: Standard
     least: Verdict = Verdict.DUPLICATE
 
     @property
@@ -95,14 +95,11 @@ class Criteria:
 
     def _may_join(self, similarity: float) -> bool:
         """Return whether two texts of this similarity may belong together, whatever they say."""
-        return self.joins(self.judge.of_pair(similarity, self.settings, same=False)[1])
+        most = self.judge.scorer.most(similarity, 0.0)
+        return self.joins(self.judge.of_log_odds(most, self.standard)[1])
 
     def judged(
-        self,
-        left: Text,
-        right: Text,
-        similarity: float,
-        view: VectorView,  # noqa: ARG002 - for a judge that looks at the vectors themselves
+        self, left: Text, right: Text, similarity: float, view: VectorView
     ) -> tuple[float, Verdict]:
         """Return P(duplicate) and the verdict: the one place where two texts of a group meet.
 
@@ -110,8 +107,13 @@ class Criteria:
         view: holds the vectors of both.
         """
         left, right = sorted((left, right), key=lambda text: text.fingerprint)
-        same = left.fingerprint == right.fingerprint
-        return self.judge.of_pair(similarity, self.settings, same=same)
+        return self.judge.of_pair(
+            self._question(left, view), self._question(right, view), similarity, self.standard
+        )
+
+    def _question(self, text: Text, view: VectorView) -> Question:
+        seqs = np.array([text.seq] if self.judge.scorer.needs_vectors else [], np.int64)
+        return Question(text.text, view.vectors(seqs).astype(np.float32).ravel(), text.fingerprint)
 
     def joins(self, verdict: Verdict) -> bool:
         """Return whether a pair with this verdict belongs into one group."""

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from app.domain.calibration import CalibrationError
-from training.calibrate import FEWEST_PAIRS_A_ROW, fit, log_loss
+from training.calibrate import FEWEST_PAIRS_A_ROW, fit, log_loss, log_odds
 
 
 def drawn(count: int, intercept: float, slope: float) -> tuple[np.ndarray, np.ndarray]:
@@ -36,17 +37,17 @@ def test_the_fit_is_a_maximum_of_the_likelihood() -> None:
 
 
 def test_each_row_is_what_its_similarity_measures() -> None:
-    """Every row's precision and recall are those of accepting at or above its similarity."""
+    """Every row's precision and recall are those of accepting at or above its probability."""
     similarities, labels = drawn(5_000, -6, 9)
     found = fit(similarities, labels, population="drawn")
+    chances = expit(log_odds(found, similarities))
     assert found.cut_offs_table[0].probability == 0.005
     assert len(found.cut_offs_table) > 150
     for row in found.cut_offs_table:
-        accepted = similarities >= row.similarity
+        accepted = chances >= row.probability
         assert accepted.sum() >= FEWEST_PAIRS_A_ROW
         assert row.precision == pytest.approx(labels[accepted].mean(), abs=1e-6)
         assert row.recall == pytest.approx(labels[accepted].sum() / labels.sum(), abs=1e-6)
-        assert found.probability(row.similarity) == pytest.approx(row.probability, abs=1e-4)
 
 
 def test_log_loss_by_hand() -> None:
@@ -54,7 +55,7 @@ def test_log_loss_by_hand() -> None:
     found = fit(*drawn(2_000, -6, 9), population="drawn")
     p, q = found.probability(0.9), found.probability(0.3)
     expected = -(math.log(p) + math.log(1 - q)) / 2
-    assert log_loss(found, [0.9, 0.3], [1, 0]) == pytest.approx(expected, abs=1e-12)
+    assert log_loss(log_odds(found, [0.9, 0.3]), [1, 0]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_parted_labels_have_a_finite_fit() -> None:
@@ -74,10 +75,11 @@ def test_a_few_pairs_have_a_table() -> None:
     """A tenth of 40 pairs is enough for a row, so the table goes as far as four lie above it."""
     similarities, labels = drawn(40, -6, 9)
     found = fit(similarities, labels, population="few")
-    accepted = [int((similarities >= row.similarity).sum()) for row in found.cut_offs_table]
+    chances = expit(log_odds(found, similarities))
+    accepted = [int((chances >= row.probability).sum()) for row in found.cut_offs_table]
     assert min(accepted) == 4
-    beyond = found.similarity(found.cut_offs_table[-1].probability + 0.005)
-    assert (similarities >= beyond).sum() < 4
+    beyond = found.cut_offs_table[-1].probability + 0.005
+    assert (chances >= beyond).sum() < 4
 
 
 def test_duplicates_that_are_less_alike_have_no_fit() -> None:

@@ -35,7 +35,8 @@ DISTINCT = (14 + math.log(0.2 / 0.8)) / 20  # 0.63
 def criteria_of(
     settings: CollectionSettings = SETTINGS, least: Verdict = Verdict.DUPLICATE
 ) -> Criteria:
-    return Criteria(Judge(CALIBRATION), settings, least)
+    judge = Judge(CALIBRATION)
+    return Criteria(judge, judge.standard(settings), least)
 
 
 CRITERIA = criteria_of()

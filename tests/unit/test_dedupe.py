@@ -165,7 +165,8 @@ class Silent:
 def test_a_graph_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a large file is searched by gives the groups that comparing each with each does."""
     texts = [f"word{n % 40} and thing{n % 7} {'so ' * (n // 140)}" for n in range(280)]
-    criteria = Criteria(Judge(CALIBRATION), CollectionSettings())
+    judge = Judge(CALIBRATION)
+    criteria = Criteria(judge, judge.standard(CollectionSettings()))
 
     def groups() -> list[tuple[int, list[int]]]:
         found = grouping.group_rows(texts, WordEncoder(), criteria, Silent(), threads=2)
