@@ -18,7 +18,9 @@ from app.domain.anchors import CollectionSettings
 from app.domain.ports import VectorView
 from app.domain.text import fingerprint
 from app.encoders.artifact import find_artifact, load_artifact
+from app.encoders.head import head_of
 from app.encoders.onnx import OnnxEncoder
+from app.encoders.unknown import unknown_to
 from app.index.memory import MemoryView
 from app.index.segment import hnsw_segment
 from app.index.view import FaissView
@@ -55,7 +57,8 @@ def main() -> None:
         if options.vectors:
             np.save(options.vectors, vectors)
     settings = CollectionSettings(duplicate_at=options.duplicate_at)
-    criteria = Criteria(Judge(artifact.calibration), settings)
+    judge = Judge(artifact.calibration, head_of(artifact), unknown_to(artifact))
+    criteria = Criteria(judge, judge.standard(settings))
     seqs = np.arange(len(texts))
     listed = [Text(seq, text, fingerprint(text)) for seq, text in enumerate(texts)]
     began = time.process_time()

@@ -24,7 +24,9 @@ from itertools import islice
 from pathlib import Path
 
 from app.encoders.artifact import find_artifact, load_artifact
+from app.encoders.head import head_of
 from app.encoders.onnx import OnnxEncoder
+from app.encoders.unknown import unknown_to
 from app.settings import Settings
 from app.usecases.matching import Judge
 from benchmarks.load import LoadFailed, post
@@ -84,7 +86,12 @@ def races(count: int, kills: int, seed: int, folder: Path) -> None:
         running.service.stop()
     found = {one["id"]: one["text"] for one in map(json.loads, exported.splitlines())}
     stored = read(folder / "data" / "deja.db", found)
-    judged = check(stored, outcome.refused, Judge(artifact.calibration), OnnxEncoder(artifact))
+    judged = check(
+        stored,
+        outcome.refused,
+        Judge(artifact.calibration, head_of(artifact), unknown_to(artifact)),
+        OnnxEncoder(artifact),
+    )
     lost = set(outcome.created) - set(stored.ids)
     if lost:
         raise PromiseBroken(f"acknowledged and lost: {sorted(lost)[:3]}")

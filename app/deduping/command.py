@@ -16,7 +16,9 @@ from app.deduping.writing import dropped_lines, group_lines, kept_lines
 from app.domain.anchors import CollectionSettings
 from app.domain.calibration import Calibration
 from app.encoders.artifact import find_artifact, load_artifact
+from app.encoders.head import head_of
 from app.encoders.onnx import OnnxEncoder
+from app.encoders.unknown import unknown_to
 from app.importing.records import BadLine, UnusableFile
 from app.importing.run import StrictStop
 from app.importing.source import SourceError
@@ -69,7 +71,7 @@ def run_dedupe(options: DedupeOptions, console: Console) -> str:
     _distinct_places(options, output)
     identity = file_identity(options.file)
     artifact = load_artifact(find_artifact(options.encoder))
-    judge = Judge(artifact.calibration)
+    judge = Judge(artifact.calibration, head_of(artifact), unknown_to(artifact))
     criteria = Criteria(judge, judge.standard(_settings(options, artifact.calibration)))
     with DedupeProgress(console) as progress:
         progress.step("reading", 0, 1)

@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from app.encoders.artifact import find_artifact, load_artifact
+from app.encoders.head import head_of
 from app.encoders.onnx import OnnxEncoder
+from app.encoders.unknown import unknown_to
 from app.settings import Settings
 from app.usecases.matching import Judge
 from benchmarks.race_check import PromiseBroken, Stored, check, read
@@ -17,7 +19,7 @@ from benchmarks.race_texts import tries
 from tests.e2e.conftest import Process, Start
 
 ARTIFACT = load_artifact(find_artifact(Settings().encoder))
-JUDGE = Judge(ARTIFACT.calibration)
+JUDGE = Judge(ARTIFACT.calibration, head_of(ARTIFACT), unknown_to(ARTIFACT))
 CLIENTS = 32
 
 
