@@ -1,4 +1,4 @@
-"""The command `deja`: serve, import, export, ask."""
+"""The command `deja`: serve, import, export, ask, dedupe."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from rich.console import Console
 from app import __version__
 from app.cli_output import replacing, show_answer, write_lines
 from app.client import DejaClient, DejaClientError, Unauthorized
+from app.dedupe_cli import dedupe
+from app.domain.errors import StartupError
 from app.importing.command import ImportOptions, run_import
 from app.importing.progress import plain
 from app.importing.records import Format, UnusableFile
@@ -211,7 +213,7 @@ def import_(
 
         return _client(seams, url, key, timeout=300.0, tries=tries, sleep=wait)
 
-    with _one_line_errors():
+    with one_line_errors():
         summary = run_import(
             options, connect=connect, console=Console(stderr=True), environment=os.environ
         )
@@ -223,6 +225,12 @@ def export(
     context: typer.Context,
     *,
     collection: CollectionName,
+    feedback: Annotated[
+        bool,
+        typer.Option(
+            "--feedback", help="Write its feedback instead, as labelled pairs for `deja-train`."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -237,17 +245,20 @@ def export(
 ) -> None:
     """Write all anchors of a collection, of one moment, as lines of JSON.
 
-    `deja import` takes them back as they are.
+    `deja import` takes them back as they are. With --feedback, all verdicts that people gave,
+    which `deja-train --pairs FILE` takes as they are.
     """
-    with _one_line_errors(), _client(_seams(context), url, key) as client:
-        lines = client.export_lines(collection)
+    with one_line_errors(), _client(_seams(context), url, key) as client:
+        export_lines = client.export_feedback_lines if feedback else client.export_lines
+        lines = export_lines(collection)
         if output is None or str(output) == "-":
             count = write_lines(lines, sys.stdout.buffer)
         else:
             with replacing(output) as file:
                 count = write_lines(lines, file)
     where = "" if output is None else f" to {output}"
-    typer.echo(f"{count:,} anchor{'s' * (count != 1)} exported{where}", err=True)
+    what = "verdict" if feedback else "anchor"
+    typer.echo(f"{count:,} {what}{'s' * (count != 1)} exported{where}", err=True)
 
 
 @cli.command(short_help="Say whether a question has been asked before.")
@@ -263,12 +274,52 @@ def ask(
     key: Key = None,
 ) -> None:
     """Say whether a question has been asked before, and which anchors are nearest."""
-    with _one_line_errors(), _client(_seams(context), url, key) as client:
+    with one_line_errors(), _client(_seams(context), url, key) as client:
         answer = client.duplicates(question, collection=collection, limit=limit, label=label)
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
     else:
         show_answer(answer, Console())
+
+
+cli.command(short_help="Find the duplicates in a file, and write it without them.")(dedupe)
+
+
+@cli.command(short_help="Fit a collection's probabilities to its feedback.")
+def calibrate(
+    context: typer.Context,
+    *,
+    collection: CollectionName,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Apply it even where it is no better on unseen verdicts."),
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Go back to the calibration of the encoder.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Fit a collection's probabilities to what people said of its matches.
+
+    Few verdicts move them a little, many as far as they ask; the order of matches stays. What was
+    there before and what is there now is shown, measured on verdicts that the fit has not seen.
+    """
+    from app.calibrating import NoFeedback
+    from app.calibrating import calibrate as run_calibrate
+
+    with one_line_errors(), _client(_seams(context), url, key, timeout=300.0) as client:
+        if undo:
+            client.delete_calibration(collection)
+            typer.echo(f"{collection} judges by the calibration of the encoder again.")
+            return
+        try:
+            run_calibrate(client, collection, Console(), dry_run=dry_run, force=force)
+        except NoFeedback as error:
+            _fail(error, 1)
 
 
 def _seams(context: typer.Context) -> Seams:
@@ -291,7 +342,7 @@ def _client(
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Turn what can go wrong into a line on stderr and an exit status."""
     try:
         yield
@@ -304,7 +355,14 @@ def _one_line_errors() -> Iterator[None]:
     except Unauthorized as error:
         error.add_note("give a key with --key or DEJA_KEY")
         _fail(error, 1)
-    except (DejaClientError, SourceError, StrictStop, OSError, UnicodeEncodeError) as error:
+    except (
+        DejaClientError,
+        SourceError,
+        StartupError,
+        StrictStop,
+        OSError,
+        UnicodeEncodeError,
+    ) as error:
         _fail(error, 1)
 
 

@@ -9,7 +9,6 @@ Its errors are in `app.client_errors`, the types of its answers in `app.client_t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, cast
@@ -17,6 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
+from app.client_calls import collection_path
 from app.client_errors import (
     Conflict,
     ConnectionFailed,
@@ -32,14 +32,19 @@ from app.client_errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from app.client_transport import RetryingTransport, described
+from app.client_feedback import FeedbackCalls
+from app.client_labels import LabelCalls
+from app.client_transport import RetryingTransport
 from app.client_types import (
     Anchor,
     AnchorDraft,
     Answer,
     Collection,
     Comparison,
+    Feedback,
+    FeedbackPair,
     IfDuplicateName,
+    LabelAnswer,
     Registered,
 )
 
@@ -53,10 +58,13 @@ __all__ = [
     "ConnectionFailed",
     "DejaClient",
     "DejaClientError",
+    "Feedback",
+    "FeedbackPair",
     "FieldError",
     "Forbidden",
     "Invalid",
     "InvalidSetting",
+    "LabelAnswer",
     "NotFound",
     "ProblemError",
     "Registered",
@@ -69,7 +77,7 @@ __all__ = [
 _PAGE = 1000
 
 
-class DejaClient:
+class DejaClient(FeedbackCalls, LabelCalls):
     """One service, over HTTP; safe to use from several threads.
 
     timeout: seconds without a byte before a request counts as failed.
@@ -90,11 +98,6 @@ class DejaClient:
         self._http = RetryingTransport(
             base_url, key=key, timeout=timeout, transport=transport, tries=tries, sleep=sleep
         )
-
-    @property
-    def address(self) -> str:
-        """Return the service's base address."""
-        return self._http.address
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -117,14 +120,18 @@ class DejaClient:
         min_similarity: float | None = None,
         label: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        explain: bool = False,
     ) -> Answer:
         """Return the likely duplicates of a question, best first.
 
         min_similarity: cosine, -1 to 1; None for no threshold.
         label, metadata: only anchors equal in these are looked at.
+        explain: whether each match says what its probability is made of.
         """
         body = {"question": question, **_search(limit, min_similarity, label, metadata)}
-        path = f"{_collection(collection)}/duplicates"
+        if explain:
+            body["explain"] = True
+        path = f"{collection_path(collection)}/duplicates"
         return cast("Answer", self._object("POST", path, body, needs="matches"))
 
     def duplicates_batch(
@@ -139,7 +146,7 @@ class DejaClient:
     ) -> list[Answer]:
         """Return the answer for each of up to 256 questions, in their order."""
         body = {"questions": list(questions), **_search(limit, min_similarity, label, metadata)}
-        path = f"{_collection(collection)}/duplicates:batch"
+        path = f"{collection_path(collection)}/duplicates:batch"
         return cast("list[Answer]", self._list("POST", path, body, "results"))
 
     def register(
@@ -158,7 +165,7 @@ class DejaClient:
         body = {"anchors": list(anchors), "if_duplicate": if_duplicate}
         results = self._list(
             "POST",
-            f"{_collection(collection)}/anchors",
+            f"{collection_path(collection)}/anchors",
             body,
             "results",
             safe_twice=idempotency_key is not None or all(a.get("id") for a in anchors),
@@ -197,7 +204,7 @@ class DejaClient:
         if label is not None:
             params["label"] = label
         while True:
-            path = f"{_collection(collection)}/anchors"
+            path = f"{collection_path(collection)}/anchors"
             page = self._object("GET", path, params=params, needs="anchors")
             yield from cast("list[Anchor]", page["anchors"])
             if page.get("next_cursor") is None:
@@ -206,28 +213,11 @@ class DejaClient:
 
     def export(self, collection: str = "default") -> Iterator[Anchor]:
         """Yield all anchors of one moment. Raises ConnectionFailed if the stream breaks off."""
-        for line in self.export_lines(collection):
-            try:
-                yield cast("Anchor", json.loads(line))
-            except ValueError as error:
-                raise UnexpectedAnswer(self.address, f"not JSON: {line[:80]!r}") from error
+        yield from self._records(f"{collection_path(collection)}/anchors:export")
 
     def export_lines(self, collection: str = "default") -> Iterator[bytes]:
         """Yield all anchors of one moment as lines of JSON without line ends, as they came."""
-        path = f"{_collection(collection)}/anchors:export"
-        response = self._http.send("GET", path, safe_twice=True, stream=True)
-        # httpx's own iter_lines would also split at U+2028 and its like, which JSON may hold.
-        rest = b""
-        try:
-            for chunk in response.iter_bytes():
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from filter(None, lines)
-        except httpx.RequestError as error:
-            raise ConnectionFailed(self.address, described(error)) from error
-        finally:
-            response.close()
-        if rest:
-            yield rest
+        yield from self._lines(f"{collection_path(collection)}/anchors:export")
 
     def collections(self) -> list[Collection]:
         """Return every collection, with settings and counts."""
@@ -237,21 +227,28 @@ class DejaClient:
         """Return the collection, created or with its settings replaced.
 
         settings: `duplicate_at`, `review_at`, or the aims `duplicate_precision`, `review_recall`;
-        all 0 to 1.
+        `base_rate`; all 0 to 1.
         """
-        return self._object("PUT", _collection(name), settings)
+        return self._object("PUT", collection_path(name), settings)
 
     def get_collection(self, name: str) -> Collection:
         """Return a collection's settings and counts. Raises NotFound."""
-        return self._object("GET", _collection(name))
+        return self._object("GET", collection_path(name))
 
     def delete_collection(self, name: str) -> None:
         """Delete a collection with all its anchors. Raises NotFound."""
-        self._http.send("DELETE", _collection(name), safe_twice=True)
+        self._http.send("DELETE", collection_path(name), safe_twice=True)
 
-    def compare(self, pairs: Iterable[tuple[str, str]]) -> list[Comparison]:
-        """Return how alike the texts of each of up to 256 pairs are, in their order."""
-        body = {"pairs": [{"left": left, "right": right} for left, right in pairs]}
+    def compare(
+        self, pairs: Iterable[tuple[str, str]], *, explain: bool = False
+    ) -> list[Comparison]:
+        """Return how alike the texts of each of up to 256 pairs are, in their order.
+
+        explain: whether each says what its probability is made of.
+        """
+        body: dict[str, Any] = {"pairs": [{"left": left, "right": right} for left, right in pairs]}
+        if explain:
+            body["explain"] = True
         return cast("list[Comparison]", self._list("POST", "/v1/compare", body, "results"))
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> list[list[float]]:
@@ -277,53 +274,9 @@ class DejaClient:
             return False
         return True
 
-    def _object(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        needs: str | None = None,
-        safe_twice: bool = True,
-        params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
-        response = self._http.send(
-            method, path, safe_twice=safe_twice, json=body, params=params, headers=headers
-        )
-        try:
-            answer = response.json()
-        except ValueError as error:
-            raise UnexpectedAnswer(self.address, f"{path} is not JSON") from error
-        if not isinstance(answer, dict) or (needs is not None and needs not in answer):
-            raise UnexpectedAnswer(self.address, f"{path} has no {needs or 'object'!r}")
-        return answer
-
-    def _list(
-        self,
-        method: str,
-        path: str,
-        body: object,
-        name: str,
-        *,
-        safe_twice: bool = True,
-        headers: Mapping[str, str] | None = None,
-    ) -> list[dict[str, Any]]:
-        answer = self._object(
-            method, path, body, needs=name, safe_twice=safe_twice, headers=headers
-        )
-        items = answer[name]
-        if not isinstance(items, list):
-            raise UnexpectedAnswer(self.address, f"{path}: {name!r} is not a list")
-        return items
-
-
-def _collection(name: str) -> str:
-    return f"/v1/collections/{quote(name, safe='')}"
-
 
 def _anchor(collection: str, anchor_id: str) -> str:
-    return f"{_collection(collection)}/anchors/{quote(anchor_id, safe='')}"
+    return f"{collection_path(collection)}/anchors/{quote(anchor_id, safe='')}"
 
 
 def _search(

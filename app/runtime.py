@@ -19,15 +19,22 @@ from app.domain.errors import DataFolderError, DejaError, NotReady
 from app.domain.ports import Encoded
 from app.encoders.artifact import Artifact, find_artifact, load_artifact
 from app.encoders.cache import CachedEncoder
+from app.encoders.head import head_of
 from app.encoders.onnx import OnnxEncoder
+from app.encoders.unknown import unknown_to
 from app.index.faiss_index import FaissIndex
 from app.settings import Settings
 from app.storage.sqlite import SqliteAnchorStore
+from app.usecases.clusters import KIND as CLUSTERS
+from app.usecases.clusters import FindClusters
 from app.usecases.compare import Compare
+from app.usecases.feedback import GiveFeedback
+from app.usecases.jobs import Jobs
+from app.usecases.label import Label
 from app.usecases.lookup import Lookup
 from app.usecases.matching import Judge
 from app.usecases.register import Register
-from app.usecases.startup import bring_index_up, reembed
+from app.usecases.startup import bring_index_up, reembed, report_set_aside
 from app.usecases.writer import Writer
 from app.workers import Slots, WorkerPool
 
@@ -38,6 +45,8 @@ DATABASE = "deja.db"
 CHUNK = 16
 # Each holds a moment of the database open, and the write-ahead log with it.
 EXPORTS = 4
+# Of low priority; more would take the caches from those who answer.
+JOB_THREADS = 2
 
 
 @dataclass(slots=True)
@@ -72,6 +81,9 @@ class Runtime:
     lookup: Lookup
     register: Register
     compare: Compare
+    jobs: Jobs
+    give_feedback: GiveFeedback
+    label: Label
     lock: IO[str]
     key: str | None
     exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))
@@ -89,7 +101,9 @@ class Runtime:
         try:
             reembed(self.store, self._encode_side_by_side, self.readiness.report)
             bring_index_up(self.store, self.index, self.readiness.report)
+            report_set_aside(self.store, self.artifact.fingerprint)
             self.writer.start()
+            self.jobs.start()
             if not self.stopping.is_set():
                 self.readiness.report("ready")
                 self.readiness.ready = True
@@ -130,6 +144,7 @@ class Runtime:
         self.workers.close()
         if self._bringing_up:
             self._bringing_up.join()
+        self.jobs.close()
         self.writer.close()
         self.index.close()
         self.store.close()
@@ -145,7 +160,7 @@ def open_runtime(settings: Settings) -> Runtime:
     encoders = settings.encoders_dir or settings.data_dir / "encoders"
     artifact = load_artifact(find_artifact(settings.encoder, [encoders]))
     encoder = CachedEncoder(OnnxEncoder(artifact), settings.cache_size)
-    judge = Judge(artifact.calibration)
+    judge = Judge(artifact.calibration, head_of(artifact), unknown_to(artifact))
     with ExitStack() as undo:
         lock = undo.enter_context(_claim(settings.data_dir))
         store = SqliteAnchorStore(settings.data_dir / DATABASE, artifact.fingerprint)
@@ -159,19 +174,24 @@ def open_runtime(settings: Settings) -> Runtime:
         undo.callback(index.close)
         workers = WorkerPool(settings.threads, settings.queue_size)
         undo.pop_all()
+    # `runtime` is being made: only a lambda can name what does not exist yet.
+    writer = Writer(store, index, on_failure=lambda error: runtime.fail(error))  # noqa: PLW0108
+    clusters = FindClusters(store, index, judge, encoder.name, min(settings.threads, JOB_THREADS))
     runtime = Runtime(
         settings=settings,
         artifact=artifact,
         encoder=encoder,
         store=store,
         index=index,
-        # `runtime` is being made: only a lambda can name what does not exist yet.
-        writer=Writer(store, index, on_failure=lambda error: runtime.fail(error)),  # noqa: PLW0108
+        writer=writer,
         workers=workers,
         judge=judge,
         lookup=Lookup(encoder, store, index, judge),
         register=Register(judge),
         compare=Compare(encoder, judge),
+        jobs=Jobs(store, writer, {CLUSTERS: clusters}, busy=lambda: workers.load > 0),
+        give_feedback=GiveFeedback(judge, encoder.name),
+        label=Label(encoder, store, index, artifact.labels.weights),
         lock=lock,
         key=key,
     )

@@ -11,7 +11,7 @@ import json
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from app.domain.calibration import Calibration
+from training.card_calibration import calibration_section
 from training.reporting.figures import BASE, FP32, INT8, REFERENCE
 from training.reporting.recipe import recipe
 from training.reporting.run_folder import array, mapping, number, objects
@@ -19,19 +19,17 @@ from training.reporting.run_folder import array, mapping, number, objects
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from app.domain.calibration import Calibration
     from app.encoders.artifact import Manifest
 
 _ROLES = {BASE: "base", FP32: "fp32", INT8: "int8", REFERENCE: "reference"}
 
 
-def model_card(manifest: Manifest, calibration: Mapping[str, object]) -> str:
-    """Return the model card, in Markdown, of a manifest and its calibration's JSON.
+def model_card(manifest: Manifest, calibration: Calibration) -> str:
+    """Return the model card, in Markdown, of a manifest and its calibration.
 
     Where `made` of the manifest holds a `training`, the card tells of it too.
     """
-    measured = Calibration.from_json(calibration)
-    cut_offs = measured.cut_offs()
-    duplicate, review = measured.at(cut_offs.duplicate_at), measured.at(cut_offs.review_at)
     made: dict[str, Any] = manifest.made
     tools = ", ".join(f"{name} {release}" for name, release in made["with"].items())
     trained = bool(made.get("training"))
@@ -64,31 +62,15 @@ get vectors with a high cosine. An encoder artifact of Deja, read by its service
 {_trained(manifest) if trained else ""}
 ## Measured
 
-On {measured.population}: {measured.pairs:,} pairs, {measured.base_rate:.1%} duplicates.
+On {calibration.population}: {calibration.pairs:,} pairs, {calibration.base_rate:.1%} duplicates.
 
 {_figures(manifest)}
-## Calibration
-
-P(duplicate) = 1 / (1 + exp(-({measured.intercept:.3f} + {measured.slope:.3f} * cosine))), fitted
-on the same pairs, and true at their share of duplicates: where duplicates are rarer, it is too
-high. `calibration.json` holds the table of cut-offs with the precision and recall each was
-measured to have; the defaults are
-
-| verdict | probability from | cosine from | precision | recall |
-|---|---|---|---|---|
-| `duplicate` | {duplicate.probability:.3f} | {duplicate.similarity:.3f} \
-| {duplicate.precision:.3f} | {duplicate.recall:.3f} |
-| `review` | {review.probability:.3f} | {review.similarity:.3f} \
-| {review.precision:.3f} | {review.recall:.3f} |
-
-The figures come from the pairs that the calibration was fitted on; it has two parameters, so they
-flatter little, but they are of one domain.
-
+{calibration_section(calibration, manifest.metrics)}
 ## Limits
 
 - English questions. Other languages are split into pieces it learned little about.
 - It hears the topic more than the claim: a negation, a swapped name or another number changes the
-  vector little.
+  vector little. The evidence above corrects for that as far as its rules see it.
 - Only the first {manifest.max_tokens} tokens count.
 - Vectors of different artifacts, fp32 and int8 of one model included, are not to be compared.
 - Vectors are equal to 1e-4 on one kind of CPU; another kind may round differently.

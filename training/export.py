@@ -19,11 +19,12 @@ import numpy as np
 import onnx
 from tokenizers import Tokenizer
 
-from app.domain.calibration import CalibrationError
+from app.domain.calibration import Calibration, CalibrationError
 from app.domain.errors import ArtifactError, DejaError
 from app.encoders.artifact import (
     CALIBRATION,
     CARD,
+    HEAD,
     MODEL,
     NAME_PATTERN,
     SHIPPED,
@@ -33,6 +34,7 @@ from app.encoders.artifact import (
     load_artifact,
     write_artifact,
 )
+from app.encoders.unknown import unknown_words
 from training.card import model_card
 from training.errors import PrecisionLost, TrainingError
 from training.int8 import observe, quantise_static
@@ -136,8 +138,11 @@ def export_artifact(
     Raises TrainingError where there is nothing to take the calibration from or it cannot be
     fitted, PrecisionLost where int8 loses more than it may; then nothing is written.
     """
+    head: dict[str, bytes] = {}
     if pairs is None:
         calibration, metrics, data = _kept(exported, output, precision)
+        if calibration.head:
+            head = {HEAD: (output / HEAD).read_bytes()}
     else:
         calibration, metrics, data = _measured(exported, precision, pairs, population)
         if len(pairs) >= _ENOUGH_PAIRS:
@@ -167,8 +172,9 @@ def export_artifact(
     files = {
         MODEL: graph.SerializeToString(deterministic=True),
         TOKENIZER: exported.tokenizer.to_str().encode(),
-        CALIBRATION: _json(calibration),
+        CALIBRATION: calibration_file(calibration),
         CARD: model_card(manifest, calibration).encode(),
+        **head,
     }
     return write_artifact(output, manifest, files)
 
@@ -184,7 +190,7 @@ def publish_artifact(
         update={"name": output.name, "metrics": {**staged.manifest.metrics, "beside": beside}}
     )
     files = {name: (staged.path / name).read_bytes() for name in staged.manifest.files}
-    files[CARD] = model_card(manifest, staged.calibration.to_json()).encode()
+    files[CARD] = model_card(manifest, staged.calibration).encode()
     return write_artifact(output, manifest, files)
 
 
@@ -225,34 +231,37 @@ def load_model(base: Base) -> SentenceTransformer:
 
 def _measured(
     exported: Exported, precision: str, pairs: Pairs, population: str
-) -> tuple[dict[str, object], dict[str, Any], dict[str, Any]]:
+) -> tuple[Calibration, dict[str, Any], dict[str, Any]]:
     """Return calibration, metrics and what they were measured on, from labelled pairs."""
-    from training.calibrate import fit, log_loss
+    from training.calibrate import fit, log_loss, log_odds, pair_evidence
     from training.metrics import average_precision
 
     rows = exported.rows(pairs.texts)
     reference = encode_rows(open_session(exported.fp32), rows, together=True)
     vectors = encode_rows(open_session(exported.graph(precision)), rows, together=True)
     similarities = pair_similarities(vectors, pairs)
+    evidence = pair_evidence(pairs, unknown_words(exported.tokenizer))
     try:
-        calibration = fit(similarities, pairs.labels, population=population)
+        calibration = fit(similarities, pairs.labels, population=population, evidence=evidence)
     except CalibrationError as error:
         raise TrainingError(
             f"{population}: the encoder cannot be calibrated on its {len(pairs)} pairs ({error}); "
             "give other pairs to measure on, or train otherwise"
         ) from error
+    found = log_odds(calibration, similarities, evidence)
     cut_offs = calibration.cut_offs()
     cosine = np.einsum("ij,ij->i", vectors, reference)
     metrics = {
         "average_precision": {
             "fp32": round(average_precision(pair_similarities(reference, pairs), pairs.labels), 4),
             precision: round(average_precision(similarities, pairs.labels), 4),
+            "probability": round(average_precision(found, pairs.labels), 4),
         },
         "cosine_to_fp32": {
             "mean": round(float(cosine.mean()), 5),
             "min": round(float(cosine.min()), 5),
         },
-        "log_loss": round(log_loss(calibration, similarities, pairs.labels), 4),
+        "log_loss": round(log_loss(found, pairs.labels), 4),
         "duplicate_at": cut_offs.duplicate_at,
         "review_at": cut_offs.review_at,
     }
@@ -262,7 +271,7 @@ def _measured(
         "duplicates": round(float(pairs.labels.mean()), 4),
         "sha256": pairs.fingerprint,
     }
-    return calibration.to_json(), metrics, data
+    return calibration, metrics, data
 
 
 def _check_loss(measured: Mapping[str, float], precision: str, largest: float) -> None:
@@ -287,7 +296,7 @@ def _training(trained: Trained) -> dict[str, Any]:
 
 def _kept(
     exported: Exported, output: Path, precision: str
-) -> tuple[dict[str, object], dict[str, Any], dict[str, Any]]:
+) -> tuple[Calibration, dict[str, Any], dict[str, Any]]:
     """Return calibration, metrics and their data from the artifact at `output`.
 
     Raises TrainingError where it has other vectors, on which they would be wrong.
@@ -308,7 +317,7 @@ def _kept(
         )
     manifest = previous.manifest
     return (
-        previous.calibration.to_json(),
+        previous.calibration,
         manifest.metrics,
         manifest.made.get("calibrated_on", {}),
     )
@@ -344,8 +353,9 @@ def _dimension(model: onnx.ModelProto) -> int:
     return int(encode_rows(session, ids.tolist(), together=False).shape[1])
 
 
-def _json(data: dict[str, object]) -> bytes:
-    return (json.dumps(data, indent=1) + "\n").encode()
+def calibration_file(calibration: Calibration) -> bytes:
+    """Return the bytes of a calibration's file."""
+    return (json.dumps(calibration.to_json(), indent=1) + "\n").encode()
 
 
 def _check_name(output: Path) -> None:

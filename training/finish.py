@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from app.encoders.artifact import Artifact, load_artifact, write_artifact
+from app.encoders.unknown import unknown_to
 from training import run
+from training.calibrate import log_odds, pair_evidence
 from training.devsets import read_corpus
 from training.encoders import Encoder, load_encoder
 from training.errors import PrecisionLost
@@ -145,9 +147,8 @@ def _write_calibration(
 ) -> None:
     """Write how well probabilities hold on the held-out pairs, and what is most wrong there."""
     similarities = pair_similarities(encoder.encode(held_out.texts), held_out).astype(float)
-    calibration = staged.calibration
-    logits = calibration.intercept + calibration.slope * similarities
-    probabilities = expit(logits)
+    evidence = pair_evidence(held_out, unknown_to(staged))
+    probabilities = expit(log_odds(staged.calibration, similarities, evidence))
     bins = reliability(probabilities, held_out.labels)
     run.write_json(
         config.output / run.RELIABILITY,
@@ -168,7 +169,7 @@ def _write_calibration(
             "pairs": len(held_out),
         },
     )
-    order = np.argsort(similarities, kind="stable")
+    order = np.argsort(probabilities, kind="stable")
     positive = held_out.labels[order]
     run.write_json(
         config.output / run.ERRORS,

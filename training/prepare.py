@@ -75,7 +75,7 @@ def prepare(config: TrainConfig) -> Prepared:
     pairs = drop_contradictions(read_pairs(*config.pairs))
     dropped = [*pairs.dropped, *(one for found in read.values() for one in found.dropped)]
     before = len(pairs)
-    pairs = _apart(pairs, [text for found in read.values() for text in found.texts])
+    pairs = apart(pairs, [text for found in read.values() for text in found.texts])
     left_out = before - len(pairs)
     held_out = next((name for name, found in dev.items() if isinstance(found, Pairs)), None)
     population = held_out or ""
@@ -146,7 +146,7 @@ def _examples(dropped: Iterable[Dropped]) -> Iterator[Dropped]:
             yield one
 
 
-def _apart(pairs: Pairs, texts: Iterable[str]) -> Pairs:
+def apart(pairs: Pairs, texts: Iterable[str]) -> Pairs:
     """Return the pairs no text of which is one of `texts`, or linked to one by any pair."""
     measured = {canonical_form(text) for text in texts}
     inside = np.array([canonical_form(text) in measured for text in pairs.texts])

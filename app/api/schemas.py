@@ -94,6 +94,7 @@ class _Narrowing(In):
     limit: int = Field(10, ge=1, le=MATCHES_LIMIT, strict=True)
     min_similarity: float | None = Field(None, ge=-1, le=1, strict=True)
     filter: FilterIn | None = None
+    explain: bool = Field(False, strict=True, description="Say what each probability is made of.")
 
     def where(self) -> Filter:
         """Return the domain's filter, one that admits all if none was given."""
@@ -122,23 +123,6 @@ class MatchOut(BaseModel):
     similarity: float = Field(description="Cosine, -1 to 1.")
     probability: float = Field(description="Calibrated P(duplicate), 0 to 1.")
     verdict: Verdict
-
-
-class DuplicatesOut(BaseModel):
-    """Likely duplicates, the likeliest first."""
-
-    question: str
-    verdict: Verdict = Field(description="The strongest of any match.")
-    label: str | None = Field(description="Of the best match that has one and is not distinct.")
-    matches: list[MatchOut]
-    encoder: str
-    truncated: bool = Field(description="Whether the question was longer than the encoder reads.")
-
-
-class DuplicatesBatchOut(BaseModel):
-    """One result a question, in order."""
-
-    results: list[DuplicatesOut]
 
 
 class AnchorContent(In):
@@ -207,6 +191,11 @@ class SettingsIn(In):
     review_at: Probability | None = None
     duplicate_precision: Probability = 0.80
     review_recall: Probability = 0.95
+    base_rate: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = Field(
+        None,
+        description="The share of duplicates among the pairs this collection is asked about; "
+        "null for that of the pairs the encoder was calibrated on.",
+    )
 
     def to_settings(self) -> CollectionSettings:
         """Return the domain's settings."""
@@ -220,6 +209,14 @@ class CutOffsOut(BaseModel):
     review_at: float
 
 
+class FeedbackCountsOut(BaseModel):
+    """How much feedback a collection holds."""
+
+    duplicate: int
+    distinct: int
+    conflicts: int = Field(description="How often a verdict took the place of its opposite.")
+
+
 class CollectionOut(BaseModel):
     """A collection, what it wants and what it holds."""
 
@@ -228,6 +225,7 @@ class CollectionOut(BaseModel):
     cut_offs: CutOffsOut = Field(description="The cut-offs in force, from the settings.")
     anchors: int
     labels: int
+    feedback: FeedbackCountsOut
     created_at: datetime
     updated_at: datetime
 
@@ -249,22 +247,7 @@ class CompareIn(In):
     """Pairs to compare."""
 
     pairs: Annotated[list[PairIn], Field(min_length=1, max_length=QUESTIONS_LIMIT)]
-
-
-class ComparisonOut(BaseModel):
-    """Two texts, compared."""
-
-    similarity: float
-    probability: float
-    verdict: Verdict
-    truncated: bool
-
-
-class CompareOut(BaseModel):
-    """One result a pair, in order."""
-
-    results: list[ComparisonOut]
-    encoder: str
+    explain: bool = Field(False, strict=True, description="Say what each probability is made of.")
 
 
 def figure(value: float) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.text import fingerprint
 from app.domain.verdicts import Verdict
 
@@ -114,12 +115,15 @@ class CollectionSettings:
 
     duplicate_at, review_at: explicit cut-offs, probabilities 0 to 1; they win over the aims.
     duplicate_precision, review_recall: aims, 0 to 1, that the calibration turns into cut-offs.
+    base_rate: the collection's own share of duplicates among the pairs it is asked about, above 0
+    and below 1; the log odds shift by `logit(base_rate) - logit(the calibration's)`.
     """
 
     duplicate_at: float | None = None
     review_at: float | None = None
     duplicate_precision: float = 0.80
     review_recall: float = 0.95
+    base_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,8 @@ class Collection:
     """A named, separate set of anchors.
 
     key: its number in the database, never used again after a deletion.
+    correction: of the log odds, learned from the collection itself; it comes after the shift to
+    the base rate of the settings.
     """
 
     key: int
@@ -134,6 +140,7 @@ class Collection:
     settings: CollectionSettings
     created_at: datetime
     updated_at: datetime
+    correction: Correction = IDENTITY
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,60 +1,59 @@
-"""From a similarity to P(duplicate), and from an aim to a cut-off that was measured to reach it.
+"""From what is known of a pair to P(duplicate), and from an aim to a cut-off measured to reach it.
 
 A calibration belongs to one encoder: it was fitted on that encoder's similarities over labelled
-pairs of a stated population, at that population's base rate.
+pairs of a stated population, at that population's base rate. `app.domain.cut_offs` has the parts
+that do not depend on how a probability is made.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import mul
 from typing import Self
 
-FORMAT = 1
+from app.domain.cut_offs import (
+    IDENTITY,
+    CalibrationError,
+    Correction,
+    CutOff,
+    CutOffs,
+    choose,
+    logistic,
+    logit,
+    row_at,
+)
+from app.domain.evidence.pair import NAMES, Values
+
+__all__ = [
+    "FORMAT",
+    "IDENTITY",
+    "KIND",
+    "Calibration",
+    "CalibrationError",
+    "Correction",
+    "CutOff",
+    "CutOffs",
+    "logistic",
+    "logit",
+]
+
+# Format 1 knew nothing but the similarity; it is still read.
+FORMAT = 2
+_FORMATS = (1, 2)
 KIND = "logistic"
 
-# Beyond this, exp() is exactly 0 or 1 for our purpose; it keeps math.exp from overflowing.
-_EXTREME_LOGIT = 700.0
 
-
-class CalibrationError(ValueError):
-    """A calibration's data is malformed, or two explicit cut-offs contradict each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class CutOff:
-    """One row of the table: what accepting every pair at or above this point was measured to give.
-
-    probability: calibrated, 0..1; similarity: the same point as a cosine, -1..1;
-    precision and recall: measured on the pairs of the calibration, 0..1.
-    """
-
-    probability: float
-    similarity: float
-    precision: float
-    recall: float
-
-
-@dataclass(frozen=True, slots=True)
-class CutOffs:
-    """The two probabilities that verdicts are read from; `duplicate_at >= review_at` always.
-
-    duplicate_reached, review_reached: False where no row of the table was measured to reach the
-    aim and the nearest row stands in. True for an explicit cut-off, which has no aim.
-    """
-
-    duplicate_at: float
-    review_at: float
-    duplicate_reached: bool = True
-    review_reached: bool = True
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Calibration:
-    """A logistic calibration: `P = 1 / (1 + exp(-(intercept + slope * similarity)))`.
+    """A logistic calibration: the log odds of a duplicate are a sum of weighted pieces.
 
+    `intercept + slope * similarity + sum of evidence weights * values + head * head's score`
+
+    evidence: the weight of each piece that has one, by its name in `app.domain.evidence`;
+    head: the weight of the score that the artifact's pairwise head gives, 0 where it has none;
     base_rate: share of duplicates among the pairs it was fitted on; population: what those pairs
     are, in words; pairs: how many; cut_offs_table: rows by rising probability.
     """
@@ -65,34 +64,45 @@ class Calibration:
     population: str
     pairs: int
     cut_offs_table: tuple[CutOff, ...]
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    head: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.slope > 0:
+        if not (self.slope > 0 or (self.head > 0 and self.slope >= 0)):
             raise _bad("coefficients.similarity", "must be above 0, or more alike is less likely")
+        if self.head < 0:
+            raise _bad("coefficients.head", "must not be below 0")
+        unknown = sorted(set(self.evidence) - set(NAMES))
+        if unknown:
+            raise _bad(f"coefficients.evidence.{unknown[0]}", "is not a term this version knows")
         if not 0 < self.base_rate < 1:
             raise _bad("base_rate", "must be between 0 and 1")
         if not self.cut_offs_table:
             raise _bad("table", "must have at least one row")
         steps = zip(self.cut_offs_table, self.cut_offs_table[1:], strict=False)
         for place, (row, following) in enumerate(steps, start=1):
-            if following.probability <= row.probability or following.similarity <= row.similarity:
-                raise _bad(f"table[{place}]", "rows must rise in probability and similarity")
+            if following.probability <= row.probability:
+                raise _bad(f"table[{place}]", "rows must rise in probability")
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Self:
-        """Return the calibration that `to_json` wrote.
+        """Return the calibration that `to_json` wrote, of this format or an earlier one.
 
         Raises CalibrationError, naming the field, where something is missing or malformed, and
         where a coefficient is of a kind this version cannot apply: leaving it out would be wrong.
         """
-        if data.get("format") != FORMAT:
-            raise _bad("format", f"must be {FORMAT}, not {data.get('format')!r}")
+        if data.get("format") not in _FORMATS:
+            raise _bad("format", f"must be 1 or 2, not {data.get('format')!r}")
         if data.get("kind") != KIND:
             raise _bad("kind", f"must be {KIND!r}, not {data.get('kind')!r}")
         coefficients = _mapping(data.get("coefficients"), "coefficients")
-        unknown = sorted(set(coefficients) - {"intercept", "similarity"})
+        known = {"intercept", "similarity"}
+        if data["format"] != 1:
+            known |= {"evidence", "head"}
+        unknown = sorted(set(coefficients) - known)
         if unknown:
             raise _bad(f"coefficients.{unknown[0]}", "is not a term this version knows")
+        evidence = _mapping(coefficients.get("evidence", {}), "coefficients.evidence")
         population = data.get("population")
         if not isinstance(population, str) or not population:
             raise _bad("population", "must be a text that says what the pairs are")
@@ -109,6 +119,8 @@ class Calibration:
             population=population,
             pairs=pairs,
             cut_offs_table=tuple(_row(row, place) for place, row in enumerate(table)),
+            evidence={name: _number(evidence, name, "coefficients.evidence.") for name in evidence},
+            head=_number(coefficients, "head", "coefficients.") if "head" in coefficients else 0.0,
         )
 
     def to_json(self) -> dict[str, object]:
@@ -116,40 +128,55 @@ class Calibration:
         return {
             "format": FORMAT,
             "kind": KIND,
-            "coefficients": {"intercept": self.intercept, "similarity": self.slope},
+            "coefficients": {
+                "intercept": self.intercept,
+                "similarity": self.slope,
+                "evidence": dict(self.evidence),
+                "head": self.head,
+            },
             "base_rate": self.base_rate,
             "population": self.population,
             "pairs": self.pairs,
             "table": [
-                {
-                    "probability": row.probability,
-                    "similarity": row.similarity,
-                    "precision": row.precision,
-                    "recall": row.recall,
-                }
+                {"probability": row.probability, "precision": row.precision, "recall": row.recall}
                 for row in self.cut_offs_table
             ],
         }
 
-    def probability(self, similarity: float) -> float:
-        """Return P(duplicate), 0..1, for a cosine similarity; never falls as similarity rises."""
-        logit = self.intercept + self.slope * similarity
-        if logit >= 0:
-            return 1.0 / (1.0 + math.exp(-min(logit, _EXTREME_LOGIT)))
-        odds = math.exp(max(logit, -_EXTREME_LOGIT))
-        return odds / (1.0 + odds)
+    @cached_property
+    def weights(self) -> Values:
+        """The weight of each piece of evidence, in the order of NAMES."""
+        return tuple(self.evidence.get(name, 0.0) for name in NAMES)
 
-    def similarity(self, probability: float) -> float:
-        """Return the similarity at which `probability` holds; it may lie outside -1..1.
+    @cached_property
+    def most_evidence(self) -> float:
+        """The most that evidence can add to the log odds: every value lies in 0..1."""
+        return sum(max(weight, 0.0) for weight in self.weights)
 
-        probability: above 0 and below 1.
+    def log_odds(
+        self, similarity: float, evidence: Values | None = None, score: float = 0.0
+    ) -> float:
+        """Return the log odds of a duplicate, rising with similarity.
+
+        similarity: cosine, -1..1; evidence: in the order of NAMES, None for none at all;
+        score: the head's.
         """
-        return (math.log(probability / (1.0 - probability)) - self.intercept) / self.slope
+        found = self.intercept + self.slope * similarity + self.head * score
+        return found if evidence is None else found + self.from_evidence(evidence)
+
+    def from_evidence(self, values: Values) -> float:
+        """Return what evidence, in the order of NAMES, adds to the log odds."""
+        return float(sum(map(mul, self.weights, values)))
+
+    def probability(
+        self, similarity: float, evidence: Values | None = None, score: float = 0.0
+    ) -> float:
+        """Return P(duplicate), 0..1, at the base rate it was fitted at; see `log_odds`."""
+        return logistic(self.log_odds(similarity, evidence, score))
 
     def at(self, probability: float) -> CutOff:
         """Return the measured row at `probability`: the first at or above it, else the last."""
-        place = bisect_left(self.cut_offs_table, probability, key=lambda row: row.probability)
-        return self.cut_offs_table[min(place, len(self.cut_offs_table) - 1)]
+        return row_at(self.cut_offs_table, probability)
 
     def cut_offs(
         self,
@@ -158,55 +185,19 @@ class Calibration:
         review_recall: float = 0.95,
         duplicate_at: float | None = None,
         review_at: float | None = None,
+        correction: Correction = IDENTITY,
     ) -> CutOffs:
-        """Return the two cut-offs, as probabilities; explicit ones win over aims.
+        """Return the two cut-offs, as corrected probabilities; see `app.domain.cut_offs.choose`.
 
-        `duplicate_at` from an aim is the lowest row whose precision, and every stricter row's,
-        was measured to reach `duplicate_precision` (one lucky row is not enough). Where even the
-        strictest row does not, it is that row, and `duplicate_reached` is False.
-
-        `review_at` from an aim is the highest row whose recall was measured to reach
-        `review_recall`; where none does, the lowest row, and `review_reached` is False.
-
-        Where the two cross, the one that came from an aim gives way: `review_at` is lowered, or,
-        if only `review_at` is explicit, `duplicate_at` is raised to it.
-
-        Raises CalibrationError where both are explicit and `duplicate_at` is below `review_at`.
+        correction: of the log odds, by which the measured rows move too.
         """
-        duplicate_reached = review_reached = True
-        wanted_duplicate, wanted_review = duplicate_at, review_at
-        if duplicate_at is None:
-            duplicate_at, duplicate_reached = self._reach_precision(duplicate_precision)
-        if review_at is None:
-            review_at, review_reached = self._reach_recall(review_recall)
-        if duplicate_at < review_at:
-            if wanted_review is None:
-                review_at = duplicate_at
-            elif wanted_duplicate is None:
-                duplicate_at = review_at
-            else:
-                raise CalibrationError(
-                    f"duplicate_at ({duplicate_at}) must not be below review_at ({review_at})"
-                )
-        return CutOffs(duplicate_at, review_at, duplicate_reached, review_reached)
-
-    def _reach_precision(self, aim: float) -> tuple[float, bool]:
-        """Return the lowest probability from which on every row has the precision, and whether."""
-        lowest: float | None = None
-        for row in reversed(self.cut_offs_table):
-            if row.precision < aim:
-                break
-            lowest = row.probability
-        if lowest is None:
-            return self.cut_offs_table[-1].probability, False
-        return lowest, True
-
-    def _reach_recall(self, aim: float) -> tuple[float, bool]:
-        """Return the highest probability whose row has the recall, and whether any has."""
-        for row in reversed(self.cut_offs_table):
-            if row.recall >= aim:
-                return row.probability, True
-        return self.cut_offs_table[0].probability, False
+        return choose(
+            [row.corrected(correction) for row in self.cut_offs_table],
+            duplicate_precision=duplicate_precision,
+            review_recall=review_recall,
+            duplicate_at=duplicate_at,
+            review_at=review_at,
+        )
 
 
 def _bad(field: str, problem: str) -> CalibrationError:
@@ -229,11 +220,10 @@ def _number(data: Mapping[str, object], key: str, prefix: str = "") -> float:
 def _row(data: object, place: int) -> CutOff:
     row = _mapping(data, f"table[{place}]")
     prefix = f"table[{place}]."
-    numbers = {
-        key: _number(row, key, prefix)
-        for key in ("probability", "similarity", "precision", "recall")
-    }
-    for key in ("probability", "precision", "recall"):
-        if not 0 <= numbers[key] <= 1:
-            raise _bad(prefix + key, f"must be between 0 and 1, not {numbers[key]}")
+    numbers = {key: _number(row, key, prefix) for key in ("probability", "precision", "recall")}
+    for key, value in numbers.items():
+        if not 0 <= value <= 1:
+            raise _bad(prefix + key, f"must be between 0 and 1, not {value}")
+    if numbers["probability"] in (0, 1):
+        raise _bad(prefix + "probability", "must be above 0 and below 1")
     return CutOff(**numbers)

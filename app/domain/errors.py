@@ -10,6 +10,10 @@ DejaError
 │   ├── InvalidField        a field's value is wrong in a way its schema cannot say
 │   ├── CollectionNotFound
 │   ├── AnchorNotFound
+│   ├── TooLarge            more was asked for than is done in one go
+│   ├── JobNotFound
+│   ├── JobNotDone          a job has no result: not yet, or never
+│   ├── FeedbackNotFound
 │   ├── ModelNotFound       `/v1/embeddings` was asked for another model than the one loaded
 │   ├── DuplicatesRejected  `if_duplicate: reject` found duplicates
 │   ├── IdempotencyConflict an idempotency key was used again with another request
@@ -105,6 +109,42 @@ class AnchorNotFound(RequestError):
         super().__init__(f"no anchor {anchor_id!r} in collection {collection!r}")
         self.collection = collection
         self.anchor_id = anchor_id
+
+
+class TooLarge(RequestError):
+    """More was asked for than is done in one go."""
+
+
+class JobNotFound(RequestError):
+    """No job has this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"no job {job_id!r}; finished ones are kept for a while only, "
+            "and go with their collection"
+        )
+        self.job_id = job_id
+
+
+class JobNotDone(RequestError):
+    """A job has no result: not yet, or never.
+
+    state: what it is instead of done.
+    """
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"job {job_id!r} has no result: it is {state}")
+        self.job_id = job_id
+        self.state = state
+
+
+class FeedbackNotFound(RequestError):
+    """No feedback of the collection has this id."""
+
+    def __init__(self, collection: str, feedback_id: str) -> None:
+        super().__init__(f"no feedback {feedback_id!r} in collection {collection!r}")
+        self.collection = collection
+        self.feedback_id = feedback_id
 
 
 class ModelNotFound(RequestError):

@@ -7,7 +7,7 @@ of its immutable `VectorView`s. Similarity is cosine everywhere: higher is more 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +24,10 @@ from app.domain.anchors import (
     EncodedDraft,
     Filter,
 )
+from app.domain.cut_offs import Correction
+from app.domain.feedback import FeedbackStore, FeedbackWriter
+from app.domain.jobs import JobReads, JobWrites
+from app.domain.recalibration import Fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,24 @@ class VectorView(Protocol):
         """Return the cosine of each of `seqs`, exactly; NaN for one it does not hold."""
         ...
 
+    def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
+        ...
+
+    def search_many(self, vectors: NDArray[np.float32], k: int, least: float) -> Sequence[Hits]:
+        """Return, for each vector, what `search` does, without what is less similar than `least`.
+
+        vectors: (n, dim), best some dozens at a time: they share their overhead.
+        """
+        ...
+
+    def compacted(self, pace: Callable[[], None]) -> VectorView:
+        """Return the same vectors, arranged so that each of many searches is quick.
+
+        pace: called between two steps; it may wait, or raise to abandon the work.
+        """
+        ...
+
     def apply(self, changes: Sequence[Change]) -> VectorView:
         """Return the view after `changes`, in ascending seq; this one stays as it is."""
         ...
@@ -166,6 +188,13 @@ class AnchorReader(Protocol):
         """Return every collection, by name."""
         ...
 
+    def correction(self, collection: int) -> Fitted | None:
+        """Return a collection's correction, whichever encoder it was fitted for.
+
+        `Collection.correction` is that of this store's encoder alone.
+        """
+        ...
+
     def by_seq(self, seqs: Sequence[int]) -> dict[int, Anchor]:
         """Return the versions that still stand, by seq."""
         ...
@@ -192,6 +221,19 @@ class AnchorReader(Protocol):
         """
         ...
 
+    def labels_of(self, seqs: Sequence[int]) -> dict[int, str | None]:
+        """Return the label of each version that still stands, None of one without."""
+        ...
+
+    def labelled(
+        self, collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[dict[int, str], list[Change]]:
+        """Return the labels of the anchors that have one and `where` admits; any `limit` of them.
+
+        With them, of the same moment, the changes after the seq `after`, as `select` does.
+        """
+        ...
+
     def page(
         self, collection: int, *, label: str | None, after: str | None, limit: int
     ) -> list[Anchor]:
@@ -214,8 +256,13 @@ class Remembered:
     answer: str
 
 
-class WriteTransaction(AnchorReader, Protocol):
+class WriteTransaction(AnchorReader, JobWrites, Protocol):
     """Writes that become durable and visible together, or not at all."""
+
+    @property
+    def feedback(self) -> FeedbackWriter:
+        """Return the feedback, to read and to write."""
+        ...
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what is written inside if it raises, and only that."""
@@ -231,6 +278,15 @@ class WriteTransaction(AnchorReader, Protocol):
 
     def put_collection(self, name: str, settings: CollectionSettings) -> bool:
         """Create a collection or replace its settings; return whether it was created."""
+        ...
+
+    def put_correction(
+        self, collection: int, correction: Correction | None, on: tuple[int, int]
+    ) -> None:
+        """Set a collection's correction for this store's encoder; None takes it away.
+
+        on: how many verdicts, duplicate and distinct, it was fitted on.
+        """
         ...
 
     def delete_collection(self, collection: int) -> None:
@@ -254,17 +310,26 @@ class WriteTransaction(AnchorReader, Protocol):
         ...
 
 
-class AnchorStore(AnchorReader, Protocol):
+class AnchorStore(AnchorReader, JobReads, Protocol):
     """The truth: anchors with their vectors, collections, and the change log.
 
     It is opened for one encoder, with whose fingerprint it stamps every vector it is given.
     """
+
+    @property
+    def feedback(self) -> FeedbackStore:
+        """Return the committed feedback."""
+        ...
 
     def write(self) -> AbstractContextManager[WriteTransaction]:
         """Open a write transaction: committed and durable when left, rolled back if it raises.
 
         Raises StorageFailed where the database refuses.
         """
+        ...
+
+    def read(self) -> AbstractContextManager[AnchorReader]:
+        """Open reads that all see one moment; leave it soon, as until then it is held."""
         ...
 
     def export(self, collection: int) -> Generator[list[Anchor], None, None]:

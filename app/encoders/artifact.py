@@ -1,6 +1,7 @@
 """The encoder artifact: a folder that is complete and unaltered, or refused.
 
 NAME/  model.onnx  tokenizer.json  calibration.json  README.md  manifest.json (written last)
+       head.onnx where the calibration gives a pairwise head a weight
 
 The manifest holds the SHA-256 of every other file, so its own SHA-256 identifies the encoder.
 Nothing here needs ONNX Runtime or torch: the service and training both read artifacts through it.
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.domain.calibration import Calibration, CalibrationError
 from app.domain.errors import ArtifactError
+from app.domain.labels import FALLBACK, LabelCalibration
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -31,6 +33,9 @@ TOKENIZER = "tokenizer.json"
 CALIBRATION = "calibration.json"
 CARD = "README.md"
 FILES = (MODEL, TOKENIZER, CALIBRATION, CARD)
+HEAD = "head.onnx"
+# The section of the calibration for one-shot labels.
+LABELS = "labels"
 # What the graph's one output is called; its inputs are `input_ids` and `attention_mask`.
 OUTPUT = "sentence_embedding"
 SHIPPED = Path(__file__).resolve().parent.parent / "artifacts"
@@ -72,12 +77,14 @@ class Artifact:
     """A folder whose every file matches its manifest.
 
     fingerprint: SHA-256 (hex) of manifest.json, and so of everything.
+    labels: of one-shot labels; an artifact without any gets the base model's.
     """
 
     path: Path
     manifest: Manifest
     fingerprint: str
     calibration: Calibration
+    labels: LabelCalibration = FALLBACK
 
 
 def graph_input(rows: Sequence[Sequence[int]]) -> dict[str, NDArray[np.int64]]:
@@ -117,11 +124,15 @@ def load_artifact(path: Path | str) -> Artifact:
             raise ArtifactError(folder / MANIFEST, f"lists {name!r}, not a plain name", _AGAIN)
         if hashlib.sha256(_read(folder / name)).hexdigest() != expected:
             raise ArtifactError(folder / name, f"is not the file {MANIFEST} describes", _AGAIN)
+    calibration, labels = _read_calibration(folder / CALIBRATION)
+    if calibration.head and HEAD not in manifest.files:
+        raise ArtifactError(folder / MANIFEST, f"does not list {HEAD}, which has a weight", _AGAIN)
     return Artifact(
         path=folder,
         manifest=manifest,
         fingerprint=hashlib.sha256(text).hexdigest(),
-        calibration=_read_calibration(folder / CALIBRATION),
+        calibration=calibration,
+        labels=labels,
     )
 
 
@@ -192,7 +203,7 @@ def _read(path: Path) -> bytes:
         raise ArtifactError(path, f"cannot be read ({error.strerror})") from error
 
 
-def _read_calibration(path: Path) -> Calibration:
+def _read_calibration(path: Path) -> tuple[Calibration, LabelCalibration]:
     try:
         data = json.loads(_read(path))
     except ValueError as error:
@@ -200,7 +211,8 @@ def _read_calibration(path: Path) -> Calibration:
     if not isinstance(data, dict):
         raise ArtifactError(path, "must hold a JSON object", _AGAIN)
     try:
-        return Calibration.from_json(data)
+        labels = LabelCalibration.from_json(data[LABELS]) if LABELS in data else FALLBACK
+        return Calibration.from_json(data), labels
     except CalibrationError as error:
         raise ArtifactError(path, str(error), _AGAIN) from error
 

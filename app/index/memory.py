@@ -1,8 +1,8 @@
-"""A `VectorIndex` in plain NumPy: for tests and tiny collections; it saves nothing."""
+"""A `VectorIndex` in plain NumPy, exact and unsaved: for tests, and for a file's duplicates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from app.domain.anchors import Change
 from app.domain.ports import Hits
 
+_COLUMNS = 8192  # rows that are multiplied at a time: the products stay some dozen megabytes
+_ROUNDING = 1e-6  # how far an estimate may lie from the final similarity
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryView:
     """A `VectorView` over one array.
 
-    seqs: (n,) int64, ascending. vectors: (n, dim) float16. seq: the last change applied.
+    seqs: (n,) int64, ascending. held: (n, dim) float16. seq: the last change applied.
     """
 
     seqs: NDArray[np.int64]
-    vectors: NDArray[np.float16]
+    held: NDArray[np.float16]
     seq: int
 
     def __len__(self) -> int:
@@ -30,7 +33,7 @@ class MemoryView:
 
     def search(self, vector: NDArray[np.float32], k: int) -> Hits:
         """Return the `k` most similar, fewer where it holds fewer. vector: (dim,) unit length."""
-        values = _cosines(self.vectors, vector)
+        values = _cosines(self.held, vector)
         best = np.lexsort((self.seqs, -values))[: max(k, 0)]
         return Hits(self.seqs[best], values[best])
 
@@ -41,9 +44,38 @@ class MemoryView:
         found = np.full(len(seqs), np.nan, np.float32)
         if len(self.seqs):
             at = np.minimum(np.searchsorted(self.seqs, seqs), len(self.seqs) - 1)
-            held = self.seqs[at] == seqs
-            found[held] = _cosines(self.vectors[at[held]], vector)
+            known = self.seqs[at] == seqs
+            found[known] = _cosines(self.held[at[known]], vector)
         return found
+
+    def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
+        found = np.full((len(seqs), self.held.shape[1]), np.nan, np.float16)
+        if len(self.seqs):
+            at = np.minimum(np.searchsorted(self.seqs, seqs), len(self.seqs) - 1)
+            known = self.seqs[at] == seqs
+            found[known] = self.held[at[known]]
+        return found
+
+    def search_many(self, vectors: NDArray[np.float32], k: int, least: float) -> Sequence[Hits]:
+        """Return, for each vector, what `search` does, without what is less similar than `least`.
+
+        Here a matrix product is worth the threads it takes: it is one for many vectors.
+        """
+        queries = vectors.astype(np.float32)
+        near = [_Nearest(k) for _ in queries]
+        for start in range(0, len(self) if k > 0 else 0, _COLUMNS):
+            values = queries @ self.held[start : start + _COLUMNS].astype(np.float32).T
+            rows, columns = np.nonzero(values >= least - _ROUNDING)
+            ends = np.searchsorted(rows, np.arange(len(queries) + 1))
+            for row in np.unique(rows):
+                places = columns[ends[row] : ends[row + 1]]
+                near[row].add(start + places, values[row, places])
+        return [one.hits(self, query, least) for one, query in zip(near, queries, strict=True)]
+
+    def compacted(self, pace: Callable[[], None]) -> MemoryView:  # noqa: ARG002 - the port's
+        """Return itself: it is one array already."""
+        return self
 
     def apply(self, changes: Sequence[Change]) -> MemoryView:
         """Return the view after `changes`, in ascending seq; this one stays as it is."""
@@ -51,12 +83,37 @@ class MemoryView:
         if not changes:
             return self
         added = [(c.seq, c.vector) for c in changes if c.vector is not None]
-        seqs, vectors = self.seqs, self.vectors
+        seqs, vectors = self.seqs, self.held
         if added:
             seqs = np.concatenate([seqs, np.array([seq for seq, _ in added], np.int64)])
             vectors = np.concatenate([vectors, np.stack([v for _, v in added]).astype(np.float16)])
         keep = ~np.isin(seqs, [c.removed for c in changes if c.removed is not None])
         return MemoryView(seqs[keep], vectors[keep], changes[-1].seq)
+
+
+class _Nearest:
+    """The `k` best places found so far, and those so close behind that rounding may decide."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._places = np.empty(0, np.int64)
+        self._values = np.empty(0, np.float32)
+
+    def add(self, places: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        """Take further places into account, with their estimated similarities."""
+        self._places = np.concatenate([self._places, places])
+        self._values = np.concatenate([self._values, values])
+        if len(self._places) > self._k:
+            last = np.partition(self._values, -self._k)[-self._k]
+            keep = self._values >= last - _ROUNDING
+            self._places, self._values = self._places[keep], self._values[keep]
+
+    def hits(self, view: MemoryView, query: NDArray[np.float32], least: float) -> Hits:
+        """Return the best of them by their final similarities, none below `least`."""
+        values = _cosines(view.held[self._places], query)
+        best = np.lexsort((view.seqs[self._places], -values))[: self._k]
+        best = best[values[best] >= least]
+        return Hits(view.seqs[self._places[best]], values[best])
 
 
 class MemoryIndex:
@@ -89,7 +146,7 @@ class MemoryIndex:
         parts = list(batches)
         self._views[collection] = MemoryView(
             np.concatenate([self._empty.seqs, *(seqs for seqs, _ in parts)]),
-            np.concatenate([self._empty.vectors, *(vectors for _, vectors in parts)]),
+            np.concatenate([self._empty.held, *(vectors for _, vectors in parts)]),
             seq,
         )
 

@@ -86,6 +86,13 @@ class Segment:
         alive: a bit for each node, lowest first; None where all are.
         exact: search exhaustively whatever the kind.
         """
+        ((nodes, values),) = self.search_many(vector[np.newaxis], k, alive, exact=exact)
+        return nodes, values
+
+    def search_many(
+        self, vectors: NDArray[np.float32], k: int, alive: NDArray[np.uint8] | None, *, exact: bool
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield, for each of `vectors`, (n, dim), what `search` returns."""
         single_thread()
         options: dict[str, Any] = {}
         if alive is not None:
@@ -95,9 +102,10 @@ class Segment:
         else:
             options["efSearch"] = effort(self.nodes, k)
             index, parameters = self.index, faiss.SearchParametersHNSW(**options)
-        values, nodes = index.search(vector[np.newaxis], k, params=parameters)
-        found = nodes[0] >= 0
-        return nodes[0][found], values[0][found]
+        all_values, all_nodes = index.search(vectors, k, params=parameters)
+        for nodes, values in zip(all_nodes, all_values, strict=True):
+            found = nodes >= 0
+            yield nodes[found], values[found]
 
 
 def effort(nodes: int, k: int) -> int:

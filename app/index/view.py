@@ -20,6 +20,8 @@ from app.index.tail import Tail
 _TIE = 1e-6
 _REBUILD_AT = 0.2  # dead share of a graph's rows: searches cost as much more by then
 _GATHER_ROWS = 4096
+_SPARE = 8  # rows fetched beyond those wanted, among which ties are most often settled
+_NOTHING = Hits(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,36 @@ class FaissView:
     def search(self, vector: NDArray[np.float32], k: int) -> Hits:
         """Return the `k` most similar, fewer where it holds fewer. vector: (dim,) unit length."""
         query = as_query(vector)
-        old = self._nearest(query, k)
+        return self._hits(query, k, self._nearest(query, k))
+
+    def search_many(self, vectors: NDArray[np.float32], k: int, least: float) -> Sequence[Hits]:
+        """Return, for each vector, what `search` does, without what is less similar than `least`.
+
+        vectors: (n, dim) unit length; they share the overhead of a search of the segment.
+        """
+        queries = np.ascontiguousarray(vectors, np.float32)
+        fetch = min(k + _SPARE, self.alive.live_nodes)
+        if fetch <= 0 or k <= 0 or not len(queries):
+            return [_at_least(self.search(query, k), least) for query in queries]
+        found = self.segment.search_many(queries, fetch, self.alive.nodes, exact=self._exact)
+        hits = []
+        for query, first in zip(queries, found, strict=True):
+            if not self.tail.live and len(first[1]) and first[1][0] < least - _TIE:
+                hits.append(_NOTHING)  # most often, and then nothing more has to be looked at
+                continue
+            hits.append(_at_least(self._hits(query, k, self._nearest(query, k, first)), least))
+        return hits
+
+    def compacted(self, pace: Pace) -> FaissView:
+        """Return the same vectors in a segment alone: each search of a tail reads all of it.
+
+        pace: called between two steps; it may wait, or raise to abandon the work.
+        """
+        waiting = self.segment.kind == "flat" and len(self) >= self.exact_below
+        return self.folded(pace) if self.tail.live or waiting else self
+
+    def _hits(self, query: NDArray[np.float32], k: int, old: NDArray[np.int64]) -> Hits:
+        """Return the `k` best of these rows of the segment and of the tail."""
         new = self.tail.nearest(query, k, _TIE)
         seqs = np.concatenate([self.segment.seqs[old], self.tail.seqs[new]])
         rows = np.concatenate([self.segment.rows(old), self.tail.rows(new)])
@@ -92,6 +123,18 @@ class FaissView:
             for start in range(0, len(held), CHUNK):
                 places = held[start : start + CHUNK]
                 found[places] = similarities(part.rows(positions[places]), query)
+        return found
+
+    def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
+        found = np.full((len(seqs), self.segment.dimension), np.nan, np.float16)
+        for part, positions in (
+            (self.segment, self.alive.positions(seqs)),
+            (self.tail, self.tail.positions(seqs)),
+        ):
+            held = np.flatnonzero(positions >= 0)
+            if len(held):
+                found[held] = part.rows(positions[held])
         return found
 
     def apply(self, changes: Sequence[Change]) -> FaissView:
@@ -147,16 +190,30 @@ class FaissView:
             yield self.segment.seqs[positions], self.segment.rows(positions)
         yield from self.tail.batches()
 
-    def _nearest(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """Return the positions of the segment's `k` nearest rows, and of more that tie."""
+    @property
+    def _exact(self) -> bool:
+        return self.segment.kind == "flat" or len(self) < self.exact_below
+
+    def _nearest(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        first: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
+    ) -> NDArray[np.int64]:
+        """Return the positions of the segment's `k` nearest rows, and of more that tie.
+
+        first: what a search for the `k + _SPARE` nearest nodes found, where it was made already.
+        """
         live = self.alive.live_nodes
         wanted = min(k, live)
         if wanted <= 0:
             return np.empty(0, np.int64)
-        exact = self.segment.kind == "flat" or len(self) < self.exact_below
-        fetch = min(k + 8, live)
+        exact = self._exact
+        fetch = min(k + _SPARE, live)
         while True:
-            nodes, values = self.segment.search(query, fetch, self.alive.nodes, exact=exact)
+            if first is None:
+                first = self.segment.search(query, fetch, self.alive.nodes, exact=exact)
+            (nodes, values), first = first, None
             if not exact and len(nodes) < wanted:
                 # Some nodes no path leads to: rare, and a full answer is owed.
                 exact = True
@@ -167,3 +224,9 @@ class FaissView:
                 break
             fetch = min(4 * fetch, live)
         return self.alive.rows_of(nodes, k)
+
+
+def _at_least(hits: Hits, least: float) -> Hits:
+    """Return the hits without those less similar than `least`."""
+    count = int(np.count_nonzero(hits.similarities >= least))
+    return Hits(hits.seqs[:count], hits.similarities[:count])

@@ -24,8 +24,13 @@ from app.domain.anchors import (
     EncodedDraft,
     Filter,
 )
-from app.domain.errors import CollectionNotFound
+from app.domain.cut_offs import IDENTITY, Correction
+from app.domain.errors import CollectionNotFound, JobNotFound
+from app.domain.feedback import Feedback
+from app.domain.jobs import Job
 from app.domain.ports import Remembered
+from app.domain.recalibration import Fitted
+from app.storage.memory_feedback import MemoryFeedback
 
 _FINGERPRINT_LIMIT = 100
 _REMEMBERED = timedelta(days=1)
@@ -51,6 +56,10 @@ class _State:
     rows: dict[int, _Row] = field(default_factory=dict)
     log: list[tuple[int, Change]] = field(default_factory=list)
     remembered: dict[tuple[int, str], tuple[datetime, Remembered]] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    results: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    feedback: dict[tuple[int, str], Feedback] = field(default_factory=dict)
+    corrections: dict[int, Fitted] = field(default_factory=dict)
 
     def fork(self) -> _State:
         """Return a state of its own with the same content."""
@@ -61,17 +70,33 @@ class _Reads:
     """The point reads, over `self._state`."""
 
     _state: _State
+    _encoder: str
+
+    @property
+    def feedback(self) -> MemoryFeedback:
+        """Return the feedback."""
+        return MemoryFeedback(self._state.feedback)
 
     def collection(self, name: str) -> Collection:
         """Return a collection. Raises CollectionNotFound."""
         for collection in self._state.collections.values():
             if collection.name == name:
-                return collection
+                return self._corrected(collection)
         raise CollectionNotFound(name)
 
     def collections(self) -> list[Collection]:
         """Return every collection, by name."""
-        return sorted(self._state.collections.values(), key=lambda found: found.name)
+        found = map(self._corrected, self._state.collections.values())
+        return sorted(found, key=lambda one: one.name)
+
+    def correction(self, collection: int) -> Fitted | None:
+        """Return a collection's correction, whichever encoder it was fitted for."""
+        return self._state.corrections.get(collection)
+
+    def _corrected(self, collection: Collection) -> Collection:
+        fitted = self.correction(collection.key)
+        own = fitted is not None and fitted.encoder == self._encoder
+        return replace(collection, correction=fitted.correction if own and fitted else IDENTITY)
 
     def _of(self, collection: int) -> list[Anchor]:
         return [row.anchor for row in self._state.rows.values() if row.collection == collection]
@@ -103,6 +128,21 @@ class _Reads:
         seqs = sorted(anchor.seq for anchor in self._of(collection) if where.admits(anchor))
         return np.array(seqs[:limit], dtype=np.int64), self._changes(collection, after)
 
+    def labels_of(self, seqs: Sequence[int]) -> dict[int, str | None]:
+        """Return the label of each version that still stands, None of one without."""
+        return {seq: anchor.label for seq, anchor in self.by_seq(seqs).items()}
+
+    def labelled(
+        self, collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[dict[int, str], list[Change]]:
+        """Return labels that `where` admits, and the changes after `after`, of one moment."""
+        found = [
+            (anchor.seq, anchor.label)
+            for anchor in self._of(collection)
+            if anchor.label is not None and where.admits(anchor)
+        ]
+        return dict(found[:limit]), self._changes(collection, after)
+
     def _changes(self, collection: int, after: int) -> list[Change]:
         rows = self._state.rows
         return [
@@ -126,6 +166,30 @@ class _Reads:
         """Return how many anchors and how many distinct labels a collection holds."""
         anchors = self._of(collection)
         return len(anchors), len({anchor.label for anchor in anchors} - {None})
+
+    def job(self, job_id: str) -> Job:
+        """Return a job. Raises JobNotFound."""
+        job = self._state.jobs.get(job_id)
+        if job is None or not self._known(job):
+            raise JobNotFound(job_id)
+        return job
+
+    def jobs(self) -> list[Job]:
+        """Return every job, the oldest first."""
+        alive = [job for job in self._state.jobs.values() if self._known(job)]
+        return sorted(alive, key=lambda job: (job.created_at, job.id))
+
+    def _known(self, job: Job) -> bool:
+        return job.collection in self._state.collections
+
+    def result(self, job_id: str, after: int, limit: int) -> list[str]:
+        """Return lines of a job's result, `limit` at most, from the one numbered `after` on."""
+        return list(self._state.results.get(job_id, ())[after : after + limit])
+
+
+class _Moment(_Reads):
+    def __init__(self, state: _State) -> None:
+        self._state = state
 
 
 class _Transaction(_Reads):
@@ -194,6 +258,14 @@ class _Transaction(_Reads):
         self._state.collections[old.key] = replace(old, settings=settings, updated_at=now)
         return False
 
+    def put_correction(
+        self, collection: int, correction: Correction | None, on: tuple[int, int]
+    ) -> None:
+        self._state.corrections.pop(collection, None)
+        if correction is not None:
+            now = datetime.now(UTC)
+            self._state.corrections[collection] = Fitted(correction, *on, self._encoder, now)
+
     def delete_collection(self, collection: int) -> None:
         del self._state.collections[collection]
 
@@ -203,6 +275,20 @@ class _Transaction(_Reads):
 
     def remember(self, collection: int, key: str, answer: Remembered) -> None:
         self._state.remembered[collection, key] = (datetime.now(UTC), answer)
+
+    def put_job(self, job: Job) -> None:
+        self._state.jobs[job.id] = job
+
+    def add_result(self, job_id: str, after: int, lines: Sequence[str]) -> None:
+        before = self._state.results.get(job_id, ())
+        assert len(before) == after
+        self._state.results[job_id] = (*before, *lines)
+
+    def drop_result(self, job_id: str) -> None:
+        self._state.results.pop(job_id, None)
+
+    def forget_job(self, job_id: str) -> None:
+        self._state.jobs.pop(job_id, None)
 
     def prune(self, collection: int, seq: int) -> None:
         self._state.log = [
@@ -215,6 +301,16 @@ class _Transaction(_Reads):
         dead = [seq for seq, row in self._state.rows.items() if row.collection not in alive]
         for seq in dead[:rows]:
             del self._state.rows[seq]
+        for job in list(self._state.jobs.values()):
+            if not self._known(job):
+                del self._state.jobs[job.id]
+        for job_id in self._state.results.keys() - self._state.jobs.keys():
+            del self._state.results[job_id]
+        for collection in set(self._state.corrections) - set(alive):
+            del self._state.corrections[collection]
+        for collection, feedback_id in list(self._state.feedback):
+            if collection not in alive:
+                del self._state.feedback[collection, feedback_id]
         return len(dead) > rows
 
 
@@ -248,6 +344,12 @@ class MemoryAnchorStore(_Reads):
         transaction = _Transaction(self._state.fork(), self._encoder)
         yield transaction
         self._state = transaction.state
+
+    @contextmanager
+    def read(self) -> Iterator[_Reads]:
+        """Open reads that all see one moment."""
+        # A state that was published is never changed, only replaced.
+        yield _Moment(self._state)
 
     def export(self, collection: int) -> Generator[list[Anchor], None, None]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""

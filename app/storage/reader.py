@@ -11,9 +11,19 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, bindparam, func, intersect, select
 
 from app.domain.anchors import Anchor, Change, Collection, Filter, canonical_json
+from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.errors import CollectionNotFound
-from app.storage.rows import anchors_of, to_anchor, to_collection, to_vector
-from app.storage.schema import anchor_metadata, anchors, changes, collections, vectors
+from app.domain.recalibration import Fitted
+from app.storage.rows import anchors_of, to_anchor, to_collection, to_datetime, to_vector
+from app.storage.schema import (
+    anchor_metadata,
+    anchors,
+    changes,
+    collections,
+    corrections,
+    encoders,
+    vectors,
+)
 
 # Below SQLite's smallest limit on the variables of a statement in common builds.
 IN_LIMIT = 900
@@ -32,6 +42,8 @@ FROM (
                    ORDER BY seq LIMIT {FINGERPRINT_LIMIT}))
 """  # noqa: S608 - a number from this file
 
+LABELS_OF = "SELECT seq, label FROM anchors WHERE seq IN (SELECT value FROM json_each(?))"
+
 _T = TypeVar("_T")
 
 # Built once: composing a statement costs more than running it.
@@ -49,7 +61,15 @@ _BY_FINGERPRINT = (
     .order_by(anchors.c.seq)
     .limit(FINGERPRINT_LIMIT)
 )
-_BY_NAME = select(collections).where(collections.c.name == bindparam("name"))
+_COLLECTIONS = select(
+    collections, corrections.c.intercept, corrections.c.slope, corrections.c.encoder
+).join(corrections, corrections.c.collection == collections.c.key, isouter=True)
+_BY_NAME = _COLLECTIONS.where(collections.c.name == bindparam("name"))
+_CORRECTION = (
+    select(corrections, encoders.c.fingerprint)
+    .join(encoders, encoders.c.id == corrections.c.encoder)
+    .where(corrections.c.collection == bindparam("collection"))
+)
 
 
 def chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
@@ -64,6 +84,9 @@ class Reader:
     connect: opens a connection for one read, or hands out the transaction's.
     """
 
+    # The number, in this database, of the encoder that the store is opened for.
+    _encoder: int
+
     def __init__(self, connect: Callable[[], AbstractContextManager[Connection]]) -> None:
         self._connect = connect
 
@@ -73,14 +96,32 @@ class Reader:
             row = connection.execute(_BY_NAME, {"name": name}).one_or_none()
         if row is None:
             raise CollectionNotFound(name)
-        return to_collection(row)
+        return self._to_collection(row)
 
     def collections(self) -> list[Collection]:
         """Return every collection, by name."""
-        query = select(collections).where(collections.c.name.is_not(None))
+        query = _COLLECTIONS.where(collections.c.name.is_not(None))
         with self._connect() as connection:
             rows = connection.execute(query.order_by(collections.c.name)).all()
-        return [to_collection(row) for row in rows]
+        return [self._to_collection(row) for row in rows]
+
+    def _to_collection(self, row: Any) -> Collection:
+        own = row.encoder is not None and row.encoder == self._encoder
+        return to_collection(row, Correction(row.intercept, row.slope) if own else IDENTITY)
+
+    def correction(self, collection: int) -> Fitted | None:
+        """Return a collection's correction, whichever encoder it was fitted for."""
+        with self._connect() as connection:
+            row = connection.execute(_CORRECTION, {"collection": collection}).one_or_none()
+        if row is None:
+            return None
+        return Fitted(
+            Correction(row.intercept, row.slope),
+            row.duplicates,
+            row.distincts,
+            row.fingerprint,
+            to_datetime(row.fitted_at),
+        )
 
     def by_seq(self, seqs: Sequence[int]) -> dict[int, Anchor]:
         """Return the versions that still stand, by seq."""
@@ -123,6 +164,26 @@ class Reader:
             seqs = connection.execute(query).scalars().all()
             changes = changes_after(connection, collection, after)
         return np.sort(np.array(seqs, dtype=np.int64)), changes
+
+    def labels_of(self, seqs: Sequence[int]) -> dict[int, str | None]:
+        """Return the label of each version that still stands, None of one without."""
+        with self._connect() as connection:
+            rows = connection.exec_driver_sql(LABELS_OF, (str(list(seqs)),)).all()
+        return {seq: label for seq, label in rows}  # noqa: C416 - rows are no plain tuples
+
+    def labelled(
+        self, collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[dict[int, str], list[Change]]:
+        """Return labels that `where` admits, and the changes after `after`, of one moment."""
+        query = select(anchors.c.seq, anchors.c.label).where(
+            anchors.c.collection == collection, anchors.c.label.is_not(None)
+        )
+        if where:
+            query = query.where(anchors.c.seq.in_(_selection(collection, where)))
+        with self._connect() as connection:
+            rows = connection.execute(query.limit(limit)).all()
+            changes = changes_after(connection, collection, after)
+        return {seq: label for seq, label in rows if label is not None}, changes
 
     def page(
         self, collection: int, *, label: str | None, after: str | None, limit: int

@@ -18,6 +18,7 @@ from app.domain.anchors import (
     Metadata,
     canonical_json,
 )
+from app.domain.cut_offs import Correction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -81,14 +82,15 @@ def anchors_of(text: str) -> list[Anchor]:
     ]
 
 
-def to_collection(row: Any) -> Collection:
-    """Return the collection of a row of the collections table."""
+def to_collection(row: Any, correction: Correction) -> Collection:
+    """Return the collection of a row of the collections table, with its correction."""
     return Collection(
         row.key,
         row.name,
         CollectionSettings(**json.loads(row.settings)),
         to_datetime(row.created_at),
         to_datetime(row.updated_at),
+        correction,
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     BLOB,
     Boolean,
     Column,
+    Float,
     Index,
     Integer,
     MetaData,
@@ -114,4 +115,38 @@ idempotency = Table(
     Column("answer", Text, nullable=False),
     Column("created_at", Integer, nullable=False),
     Index("idempotency_by_age", "created_at"),
+)
+
+# pair: the fingerprints of both texts; a pair has one verdict. It came with the first release that
+# took feedback: opening an older database adds it.
+feedback = Table(
+    "feedback",
+    tables,
+    Column("collection", Integer, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("pair", BLOB, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("anchor_id", Text, nullable=False),
+    Column("anchor_text", Text, nullable=False),
+    Column("duplicate", Boolean, nullable=False),
+    Column("similarity", Float, nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("encoder", Text, nullable=False),
+    Column("conflicts", Integer, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("updated_at", Integer, nullable=False),
+    UniqueConstraint("collection", "pair"),
+)
+
+# A collection's own correction of the calibration, for one encoder; added like feedback.
+corrections = Table(
+    "corrections",
+    tables,
+    Column("collection", Integer, primary_key=True),
+    Column("intercept", Float, nullable=False),
+    Column("slope", Float, nullable=False),
+    Column("duplicates", Integer, nullable=False),
+    Column("distincts", Integer, nullable=False),
+    Column("encoder", Integer, nullable=False),
+    Column("fitted_at", Integer, nullable=False),
 )

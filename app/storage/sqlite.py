@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from app.domain.anchors import Anchor, Change, Collection
 from app.domain.errors import DataFolderError, StorageFailed
 from app.storage import schema as tables
 from app.storage.database import open_engine, plain_words
+from app.storage.feedback import FeedbackReads
+from app.storage.jobs import JobReader
 from app.storage.reader import FOUND, Reader, changes_after
 from app.storage.rows import anchors_of, to_anchor, to_blob, to_vector
 from app.storage.transaction import Transaction
@@ -27,7 +29,7 @@ _VECTORS_BATCH = 2_000
 _EXPORT_BATCH = 200
 
 
-class SqliteAnchorStore(Reader):
+class SqliteAnchorStore(Reader, JobReader):
     """Anchors in one SQLite file, in WAL mode with full synchronisation.
 
     path: the database file, made if absent.
@@ -39,6 +41,7 @@ class SqliteAnchorStore(Reader):
     def __init__(self, path: Path, encoder: str) -> None:
         self._engine = open_engine(path)
         super().__init__(self._engine.connect)
+        self.feedback = FeedbackReads(self._engine.connect)
         self._writing = self._engine.execution_options(deja_write=True)
         try:
             self._encoder = self._stamp(encoder)
@@ -127,6 +130,12 @@ class SqliteAnchorStore(Reader):
             raise StorageFailed(f"the database cannot be written now ({error})") from error
         if transaction.changed_collections:
             self._forget_collections()
+
+    @contextmanager
+    def read(self) -> Iterator[Reader]:
+        """Open reads that all see one moment; leave it soon, as until then it is held."""
+        with self._engine.connect() as connection:
+            yield Reader(lambda: nullcontext(connection))
 
     def export(self, collection: int) -> Generator[list[Anchor], None, None]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""

@@ -14,9 +14,12 @@ from app.domain.anchors import (
     CollectionSettings,
     EncodedDraft,
 )
+from app.domain.cut_offs import Correction
 from app.domain.errors import StorageFailed
 from app.domain.ports import Remembered
 from app.storage.database import plain_words
+from app.storage.feedback import FeedbackWrites
+from app.storage.jobs import JobReader, JobWriter, purge_jobs
 from app.storage.reader import IN_LIMIT, Reader, chunks
 from app.storage.rows import (
     metadata_entries,
@@ -31,6 +34,8 @@ from app.storage.schema import (
     anchors,
     changes,
     collections,
+    corrections,
+    feedback,
     idempotency,
     meta,
     vectors,
@@ -43,7 +48,7 @@ _DELETE_ENTRY = delete(anchor_metadata).where(
 REMEMBERED_MICROS = 24 * 3600 * 1_000_000
 
 
-class Transaction(Reader):
+class Transaction(Reader, JobReader, JobWriter):
     """Implements `app.domain.ports.WriteTransaction` on one connection.
 
     encoder: the number, in this database, of the encoder that makes the vectors written here.
@@ -52,6 +57,7 @@ class Transaction(Reader):
     def __init__(self, connection: Connection, encoder: int) -> None:
         super().__init__(lambda: nullcontext(connection))
         self.connection = connection
+        self.feedback = FeedbackWrites(lambda: nullcontext(connection))
         self.changed_collections = False
         self._encoder = encoder
         self._seq = int(
@@ -176,6 +182,25 @@ class Transaction(Reader):
         )
         return True
 
+    def put_correction(
+        self, collection: int, correction: Correction | None, on: tuple[int, int]
+    ) -> None:
+        """Set a collection's correction for this store's encoder; None takes it away."""
+        self.changed_collections = True
+        self.connection.execute(delete(corrections).where(corrections.c.collection == collection))
+        if correction is not None:
+            self.connection.execute(
+                insert(corrections).values(
+                    collection=collection,
+                    intercept=correction.intercept,
+                    slope=correction.slope,
+                    duplicates=on[0],
+                    distincts=on[1],
+                    encoder=self._encoder,
+                    fitted_at=now_micros(),
+                )
+            )
+
     def delete_collection(self, collection: int) -> None:
         """Make a collection unreachable at once; its rows go with `purge`."""
         self.changed_collections = True
@@ -234,9 +259,18 @@ class Transaction(Reader):
                 )
             )
             budget -= 1
+        budget -= purge_jobs(self.connection, budget)
         dead = select(collections.c.key).where(collections.c.name.is_(None))
         for collection in self.connection.execute(dead).scalars().all():
-            for table in (anchor_metadata, changes, idempotency, vectors, anchors):
+            for table in (
+                anchor_metadata,
+                changes,
+                corrections,
+                feedback,
+                idempotency,
+                vectors,
+                anchors,
+            ):
                 if budget <= 0:
                     return True
                 budget -= self._purge_table(table.name, collection, budget)
@@ -247,6 +281,8 @@ class Transaction(Reader):
     def _purge_table(self, table: str, collection: int, rows: int) -> int:
         keys = {
             "anchor_metadata": "collection, key, value, seq",
+            "corrections": "collection",
+            "feedback": "collection, id",
             "idempotency": "collection, key",
         }.get(table, "seq")
         return self.connection.exec_driver_sql(

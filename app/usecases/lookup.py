@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from app.domain.anchors import Anchor, Collection, Filter, Match
 from app.domain.errors import Unavailable
+from app.domain.explanation import Explanation
 from app.domain.ports import AnchorReader, Encoder, VectorIndex, VectorView
-from app.domain.text import fingerprint
 from app.domain.verdicts import Verdict, strongest
 from app.usecases.matching import Judge, Question
 
 NARROW = 10_000
+FURTHER = 20
 WIDENING = (256, 2_048, 8_192)
 
 # A version that the view holds and the database no longer does was replaced by a write that is
@@ -33,7 +34,7 @@ EVERYTHING = Filter()
 class Asked:
     """A question with what narrows its answer.
 
-    limit: how many matches to return at most.
+    limit: how many matches to return at most; explain: whether to say why each is one.
     min_similarity: cosine below which nothing matches, None for no such bound.
     """
 
@@ -41,6 +42,7 @@ class Asked:
     limit: int = 10
     min_similarity: float | None = None
     where: Filter = EVERYTHING
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Answer:
 
     label: the label of the best match that has one and is not distinct.
     truncated: whether the question was longer than the encoder reads.
+    explanations: one a match, in their order; None where they were not asked for.
     """
 
     question: str
@@ -57,6 +60,15 @@ class Answer:
     matches: Sequence[Match]
     encoder: str
     truncated: bool
+    explanations: Sequence[Explanation] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Candidates, and a view that holds the vector of each."""
+
+    candidates: list[tuple[Anchor, float]]
+    view: VectorView
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,8 @@ class Lookup:
 
     narrow: a filter that admits no more anchors is answered by looking at each of them.
     widening: a wider one is answered out of so many nearest anchors, then out of more.
+    further: so many more candidates are judged than matches are asked for: what speaks beside the
+    similarity can bring one of them to the front.
     """
 
     encoder: Encoder
@@ -73,6 +87,7 @@ class Lookup:
     judge: Judge
     narrow: int = NARROW
     widening: tuple[int, ...] = WIDENING
+    further: int = FURTHER
 
     def __call__(self, collection_name: str, asked: Asked) -> Answer:
         """Return the likely duplicates of a question. Raises CollectionNotFound."""
@@ -99,11 +114,14 @@ class Lookup:
     def _answer(
         self, collection_name: str, asked: Asked, vector: NDArray[np.float32], *, truncated: bool
     ) -> Answer:
-        question = Question(vector, fingerprint(asked.text))
+        question = Question.of(asked.text, vector)
         collection, found = self._consistent(collection_name, question, asked)
+        standard = self.judge.standard_of(collection)
         floor = -2.0 if asked.min_similarity is None else asked.min_similarity
-        near = [(anchor, similarity) for anchor, similarity in found if similarity >= floor]
-        matches = self.judge.matches(question, near, collection.settings)[: asked.limit]
+        near = [
+            (anchor, similarity) for anchor, similarity in found.candidates if similarity >= floor
+        ]
+        matches = self.judge.matches(question, near, standard, found.view, limit=asked.limit)
         return Answer(
             asked.text,
             strongest(match.verdict for match in matches),
@@ -118,11 +136,14 @@ class Lookup:
             matches,
             self.encoder.name,
             truncated,
+            self.judge.explanations(question, matches, standard, found.view)
+            if asked.explain
+            else None,
         )
 
     def _consistent(
         self, collection_name: str, question: Question, asked: Asked
-    ) -> tuple[Collection, list[tuple[Anchor, float]]]:
+    ) -> tuple[Collection, _Found]:
         """Return the collection and its candidates, all as they stood at one moment.
 
         Vectors come from the view, texts from the database, which may be one commit ahead of it:
@@ -141,15 +162,17 @@ class Lookup:
 
     def _candidates(
         self, collection: int, view: VectorView, question: Question, asked: Asked
-    ) -> list[tuple[Anchor, float]] | None:
+    ) -> _Found | None:
         """Return candidates with their similarities, None where view and database disagree."""
+        wanted = asked.limit + self.further
         if asked.where:
-            near = self._near_filtered(collection, view, question, asked.where, asked.limit)
+            filtered = self._near_filtered(collection, view, question, asked.where, wanted)
+            if filtered is None:
+                return None
+            near, view = filtered
         else:
-            hits = view.search(question.vector, asked.limit)
+            hits = view.search(question.vector, wanted)
             near = dict(zip(hits.seqs.tolist(), hits.similarities.tolist(), strict=True))
-        if near is None:
-            return None
         anchors = {
             anchor.seq: anchor
             for anchor in self.rows.found(collection, list(near), question.fingerprint)
@@ -166,12 +189,15 @@ class Lookup:
             if np.isnan(similarities).any():
                 return None
             near.update(zip(further, similarities.tolist(), strict=True))
-        return [(anchors[seq], similarity) for seq, similarity in near.items()]
+        return _Found([(anchors[seq], similarity) for seq, similarity in near.items()], view)
 
     def _near_filtered(
         self, collection: int, view: VectorView, question: Question, where: Filter, wanted: int
-    ) -> dict[int, float] | None:
-        """Return the nearest that `where` admits, None where view and database disagree."""
+    ) -> tuple[dict[int, float], VectorView] | None:
+        """Return the nearest that `where` admits, None where view and database disagree.
+
+        With them comes a view that holds them all.
+        """
         seqs, newer = self.rows.select(collection, where, limit=self.narrow + 1, after=view.seq)
         if seqs.size > self.narrow:
             for k in self.widening:
@@ -187,10 +213,12 @@ class Lookup:
                     if where.admits(anchors[seq])
                 ]
                 if len(admitted) >= wanted:
-                    return dict(admitted[:wanted])
+                    return dict(admitted[:wanted]), view
             seqs, newer = self.rows.select(collection, where, limit=None, after=view.seq)
         # Selecting many takes long enough for writes to come in between: the log says which.
-        return _nearest(view.apply(newer), seqs, question.vector, wanted)
+        latest = view.apply(newer)
+        near = _nearest(latest, seqs, question.vector, wanted)
+        return None if near is None else (near, latest)
 
 
 def _nearest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.anchors import Anchor, Collection, CollectionSettings, Match
-from app.domain.calibration import Calibration, CutOffs
+from app.domain.calibration import IDENTITY, Calibration, Correction, CutOffs, logistic
+from app.domain.explanation import Explanation, explain
 from app.domain.ports import AnchorReader, VectorView
+from app.domain.scoring import Head, Scorer, Unknown
+from app.domain.text import fingerprint
 from app.domain.verdicts import Verdict, verdict_of
 
 # How many nearest anchors are looked at before an anchor is created: the promise of `if_duplicate`.
@@ -26,60 +29,150 @@ class Question:
     fingerprint: 16 bytes, see `app.domain.text.fingerprint`.
     """
 
+    text: str
     vector: NDArray[np.float32]
     fingerprint: bytes
 
+    @classmethod
+    def of(cls, text: str, vector: NDArray[np.float32]) -> Question:
+        """Return the question of a text, with its fingerprint."""
+        return cls(text, vector, fingerprint(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """What a collection judges by: its cut-offs, after a correction of the log odds."""
+
+    cut_offs: CutOffs
+    correction: Correction
+
 
 class Judge:
-    """Turns similarities into probabilities and verdicts by one calibration."""
+    """Turns pairs of texts into probabilities and verdicts by one calibration.
 
-    def __init__(self, calibration: Calibration) -> None:
+    head, unknown: see `app.domain.scoring`.
+    """
+
+    def __init__(
+        self, calibration: Calibration, head: Head | None = None, unknown: Unknown | None = None
+    ) -> None:
         self.calibration = calibration
+        self.scorer = Scorer(calibration, head, *([] if unknown is None else [unknown]))
         # Reading cut-offs off the table takes longer than judging a match.
-        self.cut_offs = lru_cache(maxsize=1024)(self._cut_offs)
+        self.standard = lru_cache(maxsize=1024)(self._standard)
 
-    def _cut_offs(self, settings: CollectionSettings) -> CutOffs:
-        """Return the cut-offs that a collection's settings ask for.
+    def _standard(
+        self, settings: CollectionSettings, correction: Correction = IDENTITY
+    ) -> Standard:
+        """Return what settings ask for.
 
-        Raises CalibrationError where explicit ones contradict each other.
+        correction: of a collection's own, applied after the shift to its base rate.
+        Raises CalibrationError where explicit cut-offs contradict each other.
         """
-        return self.calibration.cut_offs(
+        if settings.base_rate is not None:
+            shift = Correction.of_base_rate(self.calibration.base_rate, settings.base_rate)
+            correction = shift.then(correction)
+        cut_offs = self.calibration.cut_offs(
             duplicate_precision=settings.duplicate_precision,
             review_recall=settings.review_recall,
             duplicate_at=settings.duplicate_at,
             review_at=settings.review_at,
+            correction=correction,
         )
+        return Standard(cut_offs, correction)
+
+    def standard_of(self, collection: Collection) -> Standard:
+        """Return what a collection judges by."""
+        return self.standard(collection.settings, collection.correction)
+
+    def cut_offs(self, settings: CollectionSettings) -> CutOffs:
+        """Return the cut-offs that settings ask for. Raises CalibrationError as `standard`."""
+        return self.standard(settings).cut_offs
+
+    def of_log_odds(self, log_odds: float, standard: Standard) -> tuple[float, Verdict]:
+        """Return P(duplicate) and the verdict of two texts with these log odds."""
+        probability = logistic(standard.correction(log_odds))
+        return probability, verdict_of(probability, standard.cut_offs)
 
     def of_pair(
-        self, similarity: float, settings: CollectionSettings, *, same: bool
+        self, left: Question, right: Question, similarity: float, standard: Standard
     ) -> tuple[float, Verdict]:
         """Return P(duplicate) and the verdict of two texts.
 
-        similarity: cosine, -1 to 1. same: whether their fingerprints are equal; explicit cut-offs
-        may lie anywhere, yet the same text stays the same text.
+        Explicit cut-offs may lie anywhere, yet the same text stays the same text.
+        similarity: cosine, -1 to 1.
         """
-        if same:
+        if left.fingerprint == right.fingerprint:
             return 1.0, Verdict.DUPLICATE
-        probability = self.calibration.probability(similarity)
-        return probability, verdict_of(probability, self.cut_offs(settings))
+        scores = self.scorer.scores(left.vector, right.vector[np.newaxis], 1)
+        log_odds = self.scorer.of_pair(left.text, right.text, similarity, scores[0])
+        return self.of_log_odds(log_odds, standard)
+
+    def explain_pair(
+        self, left: Question, right: Question, similarity: float, standard: Standard
+    ) -> Explanation:
+        """Return why `of_pair` answers as it does."""
+        scores = self.scorer.scores(left.vector, right.vector[np.newaxis], 1)
+        return explain(
+            self.calibration,
+            similarity=similarity,
+            evidence=self.scorer.evidence(left.text, right.text),
+            score=scores[0],
+            correction=standard.correction,
+            cut_offs=standard.cut_offs,
+            same_text=left.fingerprint == right.fingerprint,
+        )
 
     def matches(
         self,
         question: Question,
-        candidates: Iterable[tuple[Anchor, float]],
-        settings: CollectionSettings,
+        candidates: Sequence[tuple[Anchor, float]],
+        standard: Standard,
+        view: VectorView,
+        *,
+        limit: int | None = None,
     ) -> list[Match]:
         """Return candidates as matches: by probability, then similarity, then age.
 
-        candidates: each anchor with its cosine to the question.
+        candidates: each anchor with its cosine to the question; view: holds their vectors;
+        limit: how many to return at most.
         """
-        matches = []
-        for anchor, similarity in candidates:
-            same = anchor.fingerprint == question.fingerprint
-            probability, verdict = self.of_pair(similarity, settings, same=same)
-            matches.append(Match(anchor, similarity, probability, verdict))
+        wanted = len(candidates) if limit is None else limit
+        same = [one for one in candidates if one[0].fingerprint == question.fingerprint]
+        others = [one for one in candidates if one[0].fingerprint != question.fingerprint]
+        scores = self._scores(question, [anchor.seq for anchor, _ in others], view)
+        likeliest = self.scorer.likeliest(
+            question.text,
+            [anchor.text for anchor, _ in others],
+            [
+                self.calibration.log_odds(similarity, None, score)
+                for (_, similarity), score in zip(others, scores, strict=True)
+            ],
+            wanted,
+        )
+        matches = [Match(anchor, similarity, 1.0, Verdict.DUPLICATE) for anchor, similarity in same]
+        for place, log_odds in likeliest:
+            matches.append(Match(*others[place], *self.of_log_odds(log_odds, standard)))
         matches.sort(key=lambda match: (-match.probability, -match.similarity, match.anchor.seq))
-        return matches
+        return matches[:wanted]
+
+    def explanations(
+        self, question: Question, matches: Sequence[Match], standard: Standard, view: VectorView
+    ) -> list[Explanation]:
+        """Return why each match has its probability and verdict."""
+        scores = self._scores(question, [match.anchor.seq for match in matches], view)
+        return [
+            explain(
+                self.calibration,
+                similarity=match.similarity,
+                evidence=self.scorer.evidence(question.text, match.anchor.text),
+                score=score,
+                correction=standard.correction,
+                cut_offs=standard.cut_offs,
+                same_text=match.anchor.fingerprint == question.fingerprint,
+            )
+            for match, score in zip(matches, scores, strict=True)
+        ]
 
     def find_duplicate(
         self,
@@ -95,7 +188,7 @@ class Judge:
         Equal fingerprints are looked up in `rows`, the `CANDIDATES` nearest others in `view`; both
         must stand at the same moment. except_seq: a version that does not count, the text's own.
         """
-        settings = collection.settings
+        standard = self.standard_of(collection)
         equal = [
             anchor
             for anchor in rows.by_fingerprint(collection.key, question.fingerprint)
@@ -104,16 +197,28 @@ class Judge:
         if equal:
             seqs = np.array([anchor.seq for anchor in equal], dtype=np.int64)
             similarities = view.similarities(seqs, question.vector).tolist()
-            return self.matches(question, zip(equal, similarities, strict=True), settings)[0]
+            found = list(zip(equal, similarities, strict=True))
+            return self.matches(question, found, standard, view)[0]
         hits = view.search(question.vector, CANDIDATES + (except_seq is not None))
-        # Only what will be a duplicate is read, most often nothing.
-        least = self.cut_offs(settings).duplicate_at
+        seqs = hits.seqs.tolist()
+        # Only what may be a duplicate is read, most often nothing: no text adds more than `most`.
         near = {
             seq: similarity
-            for seq, similarity in zip(hits.seqs.tolist(), hits.similarities.tolist(), strict=True)
-            if seq != except_seq and self.calibration.probability(similarity) >= least
+            for seq, similarity, score in zip(
+                seqs, hits.similarities.tolist(), self._scores(question, seqs, view), strict=True
+            )
+            if seq != except_seq
+            and self.of_log_odds(self.scorer.most(similarity, score), standard)[1]
+            is Verdict.DUPLICATE
         }
         if not near:
             return None
         candidates = [(anchor, near[seq]) for seq, anchor in rows.by_seq(list(near)).items()]
-        return next(iter(self.matches(question, candidates, settings)), None)
+        best = next(iter(self.matches(question, candidates, standard, view)), None)
+        return best if best and best.verdict is Verdict.DUPLICATE else None
+
+    def _scores(self, question: Question, seqs: Sequence[int], view: VectorView) -> list[float]:
+        if not self.scorer.needs_vectors or not seqs:
+            return [0.0] * len(seqs)
+        vectors = view.vectors(np.array(seqs, dtype=np.int64))
+        return self.scorer.scores(question.vector, vectors, len(seqs))

@@ -112,7 +112,7 @@ class Register:
                 results.append(Registered(old.id, RegisterStatus.UNCHANGED, encoded.truncated))
                 continue
             duplicate = self.judge.find_duplicate(
-                Question(encoded.vector.astype(np.float32), encoded.fingerprint),
+                Question(draft.text, encoded.vector.astype(np.float32), encoded.fingerprint),
                 writing.view(key),
                 writing.rows,
                 collection,

@@ -72,3 +72,22 @@ def bring_index_up(store: AnchorStore, index: VectorIndex, report: Callable[[str
             index.rebuild(key, store.vectors(key), store.last_seq())
         held = len(index.view(key))
         log.info("collection %r: %d anchors in the index", collection.name, held)
+
+
+def report_set_aside(store: AnchorStore, encoder: str) -> int:
+    """Say which collections' corrections were fitted for another encoder; return how many.
+
+    encoder: the fingerprint of the one in use.
+    """
+    count = 0
+    for collection in store.collections():
+        fitted = store.correction(collection.key)
+        if fitted is not None and fitted.encoder != encoder:
+            count += 1
+            log.warning(
+                "collection %r: its correction was fitted for another encoder and is set aside; "
+                "fit it again with `deja calibrate -c %s`",
+                collection.name,
+                collection.name,
+            )
+    return count

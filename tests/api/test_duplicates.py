@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.schemas import DuplicatesOut
+from app.api.answers import DuplicatesOut
 from tests.conftest import CollectionClient
 
 ANCHORS = [

@@ -229,3 +229,19 @@ def test_retain_drops_every_other_collection(index: VectorIndex) -> None:
         index.apply(collection, [adding(collection, EAST)])
     index.retain({2, 9})
     assert [len(index.view(collection)) for collection in (1, 2, 3)] == [0, 1, 0]
+
+
+def test_vectors_come_back_as_they_were_stored(index: VectorIndex) -> None:
+    """In the order asked for; NaN for a seq that never was and for one that was replaced."""
+    index.apply(1, [adding(1, EAST), adding(2, NORTH), adding(3, MIDDLE)])
+    index.apply(1, [adding(4, LEANING, removed=2)])
+    vectors = index.view(1).vectors(np.array([3, 9, 4, 2, 1], np.int64))
+    assert vectors.dtype == np.float16
+    assert vectors[[0, 2, 4]].tolist() == [MIDDLE.tolist(), LEANING.tolist(), EAST.tolist()]
+    assert np.isnan(vectors[[1, 3]].astype(np.float32)).all()
+
+
+def test_vectors_of_an_empty_collection(index: VectorIndex) -> None:
+    """There are none, and asking for none gives none."""
+    assert np.isnan(index.view(7).vectors(np.array([1], np.int64)).astype(np.float32)).all()
+    assert index.view(7).vectors(np.array([], np.int64)).shape == (0, 4)

@@ -4,9 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from app.domain.calibration import CalibrationError
-from training.calibrate import FEWEST_PAIRS_A_ROW, fit, log_loss
+from app.domain.evidence.pair import NAMES
+from training.calibrate import FEWEST_PAIRS_A_ROW, fit, log_loss, log_odds
+from training.evidence_prior import PRIOR
+from training.metrics import expected_calibration_error
 
 
 def drawn(count: int, intercept: float, slope: float) -> tuple[np.ndarray, np.ndarray]:
@@ -36,17 +40,17 @@ def test_the_fit_is_a_maximum_of_the_likelihood() -> None:
 
 
 def test_each_row_is_what_its_similarity_measures() -> None:
-    """Every row's precision and recall are those of accepting at or above its similarity."""
+    """Every row's precision and recall are those of accepting at or above its probability."""
     similarities, labels = drawn(5_000, -6, 9)
     found = fit(similarities, labels, population="drawn")
+    chances = expit(log_odds(found, similarities))
     assert found.cut_offs_table[0].probability == 0.005
     assert len(found.cut_offs_table) > 150
     for row in found.cut_offs_table:
-        accepted = similarities >= row.similarity
+        accepted = chances >= row.probability
         assert accepted.sum() >= FEWEST_PAIRS_A_ROW
         assert row.precision == pytest.approx(labels[accepted].mean(), abs=1e-6)
         assert row.recall == pytest.approx(labels[accepted].sum() / labels.sum(), abs=1e-6)
-        assert found.probability(row.similarity) == pytest.approx(row.probability, abs=1e-4)
 
 
 def test_log_loss_by_hand() -> None:
@@ -54,7 +58,7 @@ def test_log_loss_by_hand() -> None:
     found = fit(*drawn(2_000, -6, 9), population="drawn")
     p, q = found.probability(0.9), found.probability(0.3)
     expected = -(math.log(p) + math.log(1 - q)) / 2
-    assert log_loss(found, [0.9, 0.3], [1, 0]) == pytest.approx(expected, abs=1e-12)
+    assert log_loss(log_odds(found, [0.9, 0.3]), [1, 0]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_parted_labels_have_a_finite_fit() -> None:
@@ -74,13 +78,59 @@ def test_a_few_pairs_have_a_table() -> None:
     """A tenth of 40 pairs is enough for a row, so the table goes as far as four lie above it."""
     similarities, labels = drawn(40, -6, 9)
     found = fit(similarities, labels, population="few")
-    accepted = [int((similarities >= row.similarity).sum()) for row in found.cut_offs_table]
+    chances = expit(log_odds(found, similarities))
+    accepted = [int((chances >= row.probability).sum()) for row in found.cut_offs_table]
     assert min(accepted) == 4
-    beyond = found.similarity(found.cut_offs_table[-1].probability + 0.005)
-    assert (similarities >= beyond).sum() < 4
+    beyond = found.cut_offs_table[-1].probability + 0.005
+    assert (chances >= beyond).sum() < 4
 
 
 def test_duplicates_that_are_less_alike_have_no_fit() -> None:
     """More alike would be less likely."""
     with pytest.raises(CalibrationError, match="must be above 0"):
         fit([0.1, 0.2, 0.6, 0.8, 0.9], [1, 1, 0, 1, 0], population="odd")
+
+
+def test_evidence_has_the_weights_it_was_drawn_with() -> None:
+    """A synthetic set with a known answer: 60,000 pairs, three pieces seen in a third of them.
+
+    P = logistic(-6 + 9 s - 1.5 negation - 3 numbers + 0.5 head), the rest weighs nothing.
+    """
+    rng = np.random.default_rng(8)
+    count = 60_000
+    similarities, scores = rng.uniform(0, 1, count), rng.normal(size=count)
+    evidence = np.where(rng.random((count, len(NAMES))) < 1 / 3, rng.random((count, 1)), 0.0)
+    weights = dict.fromkeys(NAMES, 0.0) | {"negation": -1.5, "numbers": -3.0}
+    logits = -6 + 9 * similarities + evidence @ np.array(list(weights.values())) + 0.5 * scores
+    labels = rng.random(count) < expit(logits)
+    found = fit(similarities, labels, population="drawn", evidence=evidence, scores=scores)
+    assert found.intercept == pytest.approx(-6, abs=0.15)
+    assert found.slope == pytest.approx(9, abs=0.2)
+    assert found.head == pytest.approx(0.5, abs=0.03)
+    assert found.evidence["negation"] == pytest.approx(-1.5, abs=0.15)
+    assert found.evidence["numbers"] == pytest.approx(-3.0, abs=0.2)
+    assert found.evidence.get("opposite", 0.0) == pytest.approx(0.0, abs=0.15)
+    predicted = expit(log_odds(found, similarities, evidence, scores))
+    assert expected_calibration_error(predicted, labels) < 0.01
+
+
+def test_evidence_never_speaks_for_a_duplicate() -> None:
+    """Drawn with a weight above 0, a piece is left out and the others fitted without it."""
+    rng = np.random.default_rng(8)
+    count = 20_000
+    similarities = rng.uniform(0, 1, count)
+    evidence = np.zeros((count, len(NAMES)))
+    evidence[:, 0] = rng.random(count) < 0.5
+    labels = rng.random(count) < expit(-6 + 9 * similarities + 2 * evidence[:, 0])
+    found = fit(similarities, labels, population="drawn", evidence=evidence)
+    assert "negation" not in found.evidence
+    assert found.most_evidence == 0.0
+
+
+def test_unseen_evidence_keeps_its_prior() -> None:
+    """Pairs that show nothing of a piece leave it where it was."""
+    similarities, labels = drawn(2_000, -6, 9)
+    evidence = np.zeros((2_000, len(NAMES)))
+    found = fit(similarities, labels, population="drawn", evidence=evidence)
+    assert found.evidence == pytest.approx(PRIOR, abs=1e-6)
+    assert found.intercept == pytest.approx(fit(similarities, labels, population="drawn").intercept)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.domain.calibration import Calibration
 from app.encoders.artifact import CARD, SHIPPED, Manifest, load_artifact
 from tests.training import fake_run
 from training.card import model_card
@@ -29,14 +30,14 @@ def card(
     }
     metrics = {**fake_run.MANIFEST["metrics"], "beside": BESIDE if beside is None else beside}
     manifest = Manifest.model_validate({**fake_run.MANIFEST, "made": made, "metrics": metrics})
-    return model_card(manifest, fake_run.calibration())
+    return model_card(manifest, Calibration.from_json(fake_run.calibration()))
 
 
 def test_the_card_of_the_shipped_base_is_the_committed_one() -> None:
     """Without training, the card is what it was, byte for byte."""
     shipped = load_artifact(SHIPPED / "all-minilm-l6-v2")
     written = (shipped.path / CARD).read_bytes()
-    assert model_card(shipped.manifest, shipped.calibration.to_json()).encode() == written
+    assert model_card(shipped.manifest, shipped.calibration).encode() == written
 
 
 def test_the_card_says_what_it_was_trained_on() -> None:

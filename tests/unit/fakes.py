@@ -20,7 +20,7 @@ CALIBRATION = Calibration(
     base_rate=0.4,
     population="made up",
     pairs=100,
-    cut_offs_table=(CutOff(0.2, 0.63, 0.5, 0.96), CutOff(0.8, 0.77, 0.85, 0.6)),
+    cut_offs_table=(CutOff(0.2, 0.5, 0.96), CutOff(0.8, 0.85, 0.6)),
 )
 
 

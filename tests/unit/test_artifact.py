@@ -26,7 +26,7 @@ CALIBRATED = Calibration(
     base_rate=0.37,
     population="made-up pairs",
     pairs=10,
-    cut_offs_table=(CutOff(0.5, 0.8, 0.75, 0.5),),
+    cut_offs_table=(CutOff(0.5, 0.75, 0.5),),
 )
 CONTENTS = {
     "model.onnx": b"a graph",

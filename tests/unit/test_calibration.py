@@ -2,17 +2,28 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from app.domain.calibration import Calibration, CalibrationError, CutOff, CutOffs
+from app.domain.calibration import (
+    IDENTITY,
+    Calibration,
+    CalibrationError,
+    Correction,
+    CutOff,
+    CutOffs,
+    logistic,
+    logit,
+)
+from app.domain.evidence.pair import NAMES
 
 TABLE = (
-    CutOff(probability=0.1, similarity=0.58, precision=0.50, recall=0.99),
-    CutOff(probability=0.3, similarity=0.71, precision=0.81, recall=0.96),
-    CutOff(probability=0.5, similarity=0.80, precision=0.70, recall=0.80),
-    CutOff(probability=0.7, similarity=0.88, precision=0.85, recall=0.50),
-    CutOff(probability=0.9, similarity=0.97, precision=0.92, recall=0.10),
+    CutOff(probability=0.1, precision=0.50, recall=0.99),
+    CutOff(probability=0.3, precision=0.81, recall=0.96),
+    CutOff(probability=0.5, precision=0.70, recall=0.80),
+    CutOff(probability=0.7, precision=0.85, recall=0.50),
+    CutOff(probability=0.9, precision=0.92, recall=0.10),
 )
 CALIBRATION = Calibration(
     intercept=-8.0,
@@ -42,11 +53,6 @@ def test_extreme_coefficients_do_not_overflow() -> None:
     steep = Calibration(0.0, 1e6, 0.5, "made-up", 2, TABLE)
     assert steep.probability(1.0) == 1.0
     assert steep.probability(-1.0) == pytest.approx(0.0, abs=1e-300)
-
-
-def test_similarity_undoes_probability() -> None:
-    """The similarity of a probability has that probability."""
-    assert CALIBRATION.similarity(CALIBRATION.probability(0.42)) == pytest.approx(0.42)
 
 
 def test_a_lucky_row_below_a_worse_one_is_not_enough() -> None:
@@ -102,7 +108,7 @@ def test_json_gives_back_the_same_calibration() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format must be 1, not 2"),
+        ({"format": 3}, "format must be 1 or 2, not 3"),
         ({"kind": "isotonic"}, "kind must be 'logistic', not 'isotonic'"),
         ({"coefficients": []}, "coefficients must be an object"),
         ({"coefficients": {"similarity": 1.0}}, "coefficients.intercept must be a number"),
@@ -111,6 +117,14 @@ def test_json_gives_back_the_same_calibration() -> None:
             "coefficients.negation is not a term this version knows",
         ),
         ({"coefficients": {"intercept": 0, "similarity": -1}}, "coefficients.similarity must be"),
+        (
+            {"coefficients": {"intercept": 0, "similarity": 1, "evidence": {"mood": 1}}},
+            "coefficients.evidence.mood is not a term this version knows",
+        ),
+        (
+            {"coefficients": {"intercept": 0, "similarity": 1, "head": -1}},
+            "coefficients.head must not be below 0",
+        ),
         ({"base_rate": "0.4"}, "base_rate must be a number, not '0.4'"),
         ({"base_rate": 1}, "base_rate must be between 0 and 1"),
         ({"population": ""}, "population must be a text"),
@@ -118,7 +132,7 @@ def test_json_gives_back_the_same_calibration() -> None:
         ({"table": []}, "table must have at least one row"),
         ({"table": [7]}, r"table\[0\] must be an object"),
         (
-            {"table": [{"probability": 0.1, "similarity": 0.5, "precision": 1.5, "recall": 0.5}]},
+            {"table": [{"probability": 0.1, "precision": 1.5, "recall": 0.5}]},
             r"table\[0\].precision must be between 0 and 1, not 1.5",
         ),
         (
@@ -131,3 +145,87 @@ def test_malformed_json_names_the_field(change: dict[str, object], message: str)
     """Each field that is missing, of another type or out of range is named."""
     with pytest.raises(CalibrationError, match=f"calibration: {message}"):
         Calibration.from_json(CALIBRATION.to_json() | change)
+
+
+def test_a_correction_is_a_line_on_the_log_odds() -> None:
+    """0.5 + 2 * 0.3 = 1.1; one after another, the later line goes over the earlier."""
+    first, later = Correction(0.5, 2.0), Correction(-1.0, 0.5)
+    assert first(0.3) == pytest.approx(1.1)
+    assert first.then(later)(0.3) == pytest.approx(later(first(0.3)))
+    assert IDENTITY(0.3) == 0.3
+
+
+@pytest.mark.parametrize("wrong", [(0.0, 0.0), (0.0, -1.0), (math.inf, 1.0), (0.0, math.nan)])
+def test_a_correction_keeps_the_order_of_pairs(wrong: tuple[float, float]) -> None:
+    """A slope of 0 or below would turn the order round, and is refused."""
+    with pytest.raises(CalibrationError, match="slope"):
+        Correction(*wrong)
+
+
+def test_a_base_rate_shifts_as_bayes_rule_says() -> None:
+    """By hand: at 1 in 2 the odds are 4 to 1; at 1 in 5 the prior odds are a quarter, so 1 to 1."""
+    shift = Correction.of_base_rate(0.5, 0.2)
+    assert logistic(shift(logit(0.8))) == pytest.approx(0.5, abs=1e-12)
+    assert Correction.of_base_rate(0.37, 0.37)(1.234) == pytest.approx(1.234)
+
+
+def test_measured_rows_move_with_the_base_rate_exactly() -> None:
+    """80 of 100 duplicates accepted, and 20 of 100 others; then with four times as many others.
+
+    Precision falls from 80/100 to 80/160, recall stays, and the row's probability shifts likewise.
+    """
+    row = CutOff(probability=0.6, precision=0.8, recall=0.8)
+    moved = row.corrected(Correction.of_base_rate(1 / 2, 1 / 5))
+    assert moved.precision == pytest.approx(80 / 160)
+    assert moved.recall == 0.8
+    assert logit(moved.probability) == pytest.approx(logit(0.6) - math.log(4))
+
+
+def test_rarer_duplicates_need_more_to_be_called_so() -> None:
+    """At 5% duplicates the aim of 0.80 takes the row whose precision was 0.92, at 0.9, and fails.
+
+    The strictest row is at 0.9; its precision, shifted, is below 0.8, and that is said.
+    """
+    found = CALIBRATION.cut_offs(correction=Correction.of_base_rate(0.37, 0.05))
+    shifted = logistic(logit(0.9) + logit(0.05) - logit(0.37))
+    assert found.duplicate_at == pytest.approx(shifted)
+    assert not found.duplicate_reached
+
+
+def test_evidence_and_head_add_their_weights() -> None:
+    """-8 + 10 * 0.9 - 2 * 0.5 + 0.5 * 3 = 1.5 in log odds."""
+    known = replace(CALIBRATION, evidence={"negation": -2.0}, head=0.5)
+    values = tuple(0.5 if name == "negation" else 0.0 for name in NAMES)
+    assert known.log_odds(0.9, values, 3.0) == pytest.approx(1.5)
+    assert known.probability(0.9, values, 3.0) == pytest.approx(logistic(1.5))
+    assert known.most_evidence == 0.0
+    assert Calibration.from_json(json.loads(json.dumps(known.to_json()))) == known
+
+
+def test_the_first_format_is_still_read() -> None:
+    """It knew the similarity alone, and gave its cosine in every row of the table."""
+    old = {
+        "format": 1,
+        "kind": "logistic",
+        "coefficients": {"intercept": -8.0, "similarity": 10.0},
+        "base_rate": 0.37,
+        "population": "made-up pairs",
+        "pairs": 100,
+        "table": [
+            {
+                "probability": row.probability,
+                "similarity": 0.5,
+                "precision": row.precision,
+                "recall": row.recall,
+            }
+            for row in TABLE
+        ],
+    }
+    assert Calibration.from_json(old) == CALIBRATION
+
+
+def test_the_first_format_has_no_evidence() -> None:
+    """A term that format 1 did not have is refused rather than left out."""
+    data = CALIBRATION.to_json() | {"format": 1}
+    with pytest.raises(CalibrationError, match=r"coefficients\.evidence is not a term"):
+        Calibration.from_json(data)

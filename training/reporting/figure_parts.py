@@ -234,13 +234,13 @@ def _cut_offs(run: Run) -> Html:
     rows = []
     for verdict, probability in (("duplicate", chosen.duplicate_at), ("review", chosen.review_at)):
         at = measured.at(probability)
-        numbers = (at.probability, at.similarity, at.precision, at.recall)
+        numbers = (at.probability, at.precision, at.recall)
         rows.append([element("code", verdict), *map(decimal, numbers)])
     return join(
         table(
             f"Cut-offs, measured on {measured.pairs:,} pairs ({measured.population}), "
             f"{measured.base_rate:.1%} of them duplicates",
-            ["verdict", "probability from", "cosine from", "precision", "recall"],
+            ["verdict", "probability from", "precision", "recall"],
             rows,
         ),
         None

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
 import hashlib
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import suppress
-from typing import Annotated, cast
+from collections.abc import Sequence
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.types import Message, Receive, Scope, Send
 
 from app.api.dependencies import (
     AnchorIdInPath,
@@ -22,6 +17,7 @@ from app.api.dependencies import (
     encode_drafts,
     write,
 )
+from app.api.paging import read_cursor, write_cursor
 from app.api.schemas import (
     LABEL_LIMIT,
     PAGE_LIMIT,
@@ -33,14 +29,11 @@ from app.api.schemas import (
     anchor_out,
     registered_out,
 )
+from app.api.streaming import ExportResponse, export_response, ndjson
 from app.domain.anchors import Anchor, Draft, Registered, RegisterStatus
-from app.domain.errors import AnchorNotFound, InvalidField
-from app.runtime import Runtime
+from app.domain.errors import AnchorNotFound
 from app.usecases.register import Idempotency
 from app.usecases.writer import Writing
-from app.workers import Slots
-
-UNREAD_SECONDS = 30.0
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["anchors"])
 
@@ -157,13 +150,13 @@ async def list_anchors(
     limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = 100,
 ) -> Response:
     """Return a page of anchors, in the order of their ids."""
-    after = None if cursor is None else _read_cursor(cursor)
+    after = None if cursor is None else read_cursor(cursor)
 
     def read() -> str:
         key = runtime.store.collection(collection).key
         anchors = runtime.store.page(key, label=label, after=after, limit=limit + 1)
         page = anchors[:limit]
-        following = _write_cursor(page[-1].id) if len(anchors) > limit else None
+        following = write_cursor(page[-1].id) if len(anchors) > limit else None
         shown = AnchorsOut(anchors=[anchor_out(one) for one in page], next_cursor=following)
         # Down to the bytes here: a page of the longest texts would hold up the event loop.
         return shown.model_dump_json()
@@ -171,75 +164,16 @@ async def list_anchors(
     return Response(await run_in_threadpool(read), media_type="application/json")
 
 
-def _write_cursor(anchor_id: str) -> str:
-    return base64.urlsafe_b64encode(anchor_id.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> str:
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        raise InvalidField(
-            ("query", "cursor"), "is not a cursor; take next_cursor of the page before"
-        ) from None
-
-
-class ExportResponse(StreamingResponse):
-    """A stream that ends with its client: an export holds a moment of the database open."""
-
-    slots: Slots
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, unless the client leaves or reads nothing for `UNREAD_SECONDS`.
-
-        Raises Overloaded, before anything is sent, where too many run already.
-        """
-
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(UNREAD_SECONDS):
-                await send(message)
-
-        try:
-            with self.slots.one():
-                await super().__call__(scope, receive, send_in_time)
-        finally:
-            await cast("AsyncGenerator[str, None]", self.body_iterator).aclose()
-
-
 @router.get(
     "/anchors:export",
     response_class=ExportResponse,
-    responses={
-        200: {
-            "description": "All anchors of one moment, one JSON object a line.",
-            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-        }
-    },
+    responses=ndjson("All anchors of one moment, one JSON object a line."),
 )
 async def export_anchors(collection: CollectionName, runtime: ReadyRuntime) -> StreamingResponse:
     """Stream all anchors of one moment as NDJSON."""
     key = (await run_in_threadpool(runtime.store.collection, collection)).key
-    response = ExportResponse(_lines(runtime, key), media_type="application/x-ndjson")
-    response.slots = runtime.exports
-    return response
+    return export_response(runtime.exports, lambda: runtime.store.export(key), _line)
 
 
-async def _lines(runtime: Runtime, collection: int) -> AsyncGenerator[str, None]:
-    """Yield the lines of an export, and let go of its database connection however it ends."""
-    batches = runtime.store.export(collection)
-    try:
-        while True:
-            part = await run_in_threadpool(_some_lines, batches)
-            if not part:
-                return
-            yield part
-    finally:
-        # A stopping server may cancel this while a thread still reads the next batch.
-        with suppress(ValueError):
-            batches.close()
-
-
-def _some_lines(batches: Generator[list[Anchor], None, None]) -> str:
-    """Return the lines of the next batch, an empty text after the last one."""
-    return "".join(anchor_out(anchor).model_dump_json() + "\n" for anchor in next(batches, []))
+def _line(anchor: Anchor) -> str:
+    return anchor_out(anchor).model_dump_json() + "\n"

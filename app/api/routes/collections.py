@@ -6,7 +6,13 @@ from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import CollectionName, ReadyRuntime, write
-from app.api.schemas import CollectionOut, CollectionsOut, CutOffsOut, SettingsIn
+from app.api.schemas import (
+    CollectionOut,
+    CollectionsOut,
+    CutOffsOut,
+    FeedbackCountsOut,
+    SettingsIn,
+)
 from app.domain.anchors import DEFAULT_COLLECTION, Collection
 from app.domain.errors import CollectionProtected
 from app.runtime import Runtime
@@ -77,7 +83,8 @@ async def delete_collection(collection: CollectionName, runtime: ReadyRuntime) -
 
 def _collection_out(runtime: Runtime, collection: Collection) -> CollectionOut:
     anchors, labels = runtime.store.count(collection.key)
-    cut_offs = runtime.judge.cut_offs(collection.settings)
+    feedback = runtime.store.feedback.count(collection.key)
+    cut_offs = runtime.judge.standard_of(collection).cut_offs
     settings = collection.settings
     return CollectionOut(
         name=collection.name,
@@ -86,10 +93,16 @@ def _collection_out(runtime: Runtime, collection: Collection) -> CollectionOut:
             review_at=settings.review_at,
             duplicate_precision=settings.duplicate_precision,
             review_recall=settings.review_recall,
+            base_rate=settings.base_rate,
         ),
         cut_offs=CutOffsOut(duplicate_at=cut_offs.duplicate_at, review_at=cut_offs.review_at),
         anchors=anchors,
         labels=labels,
+        feedback=FeedbackCountsOut(
+            duplicate=feedback.duplicate,
+            distinct=feedback.distinct,
+            conflicts=feedback.conflicts,
+        ),
         created_at=collection.created_at,
         updated_at=collection.updated_at,
     )

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from functools import partial
+from typing import Any
 
+from fastapi import APIRouter, Response
+from pydantic_core import to_json
+
+from app.api.answers import CompareOut, explanation_out
 from app.api.dependencies import ReadyRuntime
-from app.api.schemas import CompareIn, CompareOut, ComparisonOut, figure
+from app.api.schemas import CompareIn, figure
 from app.runtime import CHUNK
+from app.usecases.compare import Comparison
 
 router = APIRouter(prefix="/v1", tags=["compare"])
 
 
-@router.post("/compare")
-async def compare(body: CompareIn, runtime: ReadyRuntime) -> CompareOut:
+@router.post("/compare", response_model=CompareOut)
+async def compare(body: CompareIn, runtime: ReadyRuntime) -> Response:
     """Compare up to 256 pairs of texts, by the cut-offs of the shipped calibration."""
     pairs = [(pair.left, pair.right) for pair in body.pairs]
     half = CHUNK // 2
     parts = [pairs[start : start + half] for start in range(0, len(pairs), half)]
-    compared = await runtime.workers.map_bulk(runtime.compare, parts, 2 * len(pairs))
-    return CompareOut(
-        results=[
-            ComparisonOut(
-                similarity=figure(one.similarity),
-                probability=figure(one.probability),
-                verdict=one.verdict,
-                truncated=one.truncated,
-            )
-            for part in compared
-            for one in part
-        ],
-        encoder=runtime.encoder.name,
-    )
+    run = partial(runtime.compare, explain=body.explain)
+    compared = await runtime.workers.map_bulk(run, parts, 2 * len(pairs))
+    results = [_comparison_out(one) for part in compared for one in part]
+    content = to_json({"results": results, "encoder": runtime.encoder.name})
+    return Response(content, media_type="application/json")
+
+
+def _comparison_out(one: Comparison) -> dict[str, Any]:
+    """Return what `ComparisonOut` describes."""
+    shown: dict[str, Any] = {
+        "similarity": figure(one.similarity),
+        "probability": figure(one.probability),
+        "verdict": one.verdict,
+        "truncated": one.truncated,
+    }
+    if one.explanation is not None:
+        shown["explanation"] = explanation_out(one.explanation)
+    return shown

@@ -9,14 +9,11 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
+from app.api.answers import DuplicatesBatchOut, DuplicatesOut, explanation_out
 from app.api.dependencies import CollectionName, ReadyRuntime
-from app.api.schemas import (
-    DuplicatesBatchIn,
-    DuplicatesBatchOut,
-    DuplicatesIn,
-    DuplicatesOut,
-    figure,
-)
+from app.api.schemas import DuplicatesBatchIn, DuplicatesIn, figure
+from app.domain.anchors import Match
+from app.domain.explanation import Explanation
 from app.runtime import CHUNK
 from app.usecases.lookup import Answer, Asked, Lookup
 
@@ -28,7 +25,7 @@ async def find_duplicates(
     collection: CollectionName, body: DuplicatesIn, runtime: ReadyRuntime
 ) -> Response:
     """Return likely duplicates of one question."""
-    asked = Asked(body.question, body.limit, body.min_similarity, body.where())
+    asked = Asked(body.question, body.limit, body.min_similarity, body.where(), body.explain)
     answer = await runtime.workers.ask(runtime.lookup.many, (collection, asked))
     return Response(to_json(_answer_out(answer)), media_type="application/json")
 
@@ -40,7 +37,8 @@ async def find_duplicates_of_many(
     """Return likely duplicates of each of up to 256 questions, in order."""
     where = body.where()
     asked = [
-        (collection, Asked(text, body.limit, body.min_similarity, where)) for text in body.questions
+        (collection, Asked(text, body.limit, body.min_similarity, where, body.explain))
+        for text in body.questions
     ]
     parts = [asked[start : start + CHUNK] for start in range(0, len(asked), CHUNK)]
     answer = partial(_answer_all, runtime.lookup)
@@ -70,17 +68,25 @@ def _answer_out(answer: Answer) -> dict[str, Any]:
         "verdict": answer.verdict,
         "label": answer.label,
         "matches": [
-            {
-                "id": match.anchor.id,
-                "text": match.anchor.text,
-                "label": match.anchor.label,
-                "metadata": match.anchor.metadata,
-                "similarity": figure(match.similarity),
-                "probability": figure(match.probability),
-                "verdict": match.verdict,
-            }
-            for match in answer.matches
+            _match_out(match, None if answer.explanations is None else answer.explanations[place])
+            for place, match in enumerate(answer.matches)
         ],
         "encoder": answer.encoder,
         "truncated": answer.truncated,
     }
+
+
+def _match_out(match: Match, explanation: Explanation | None) -> dict[str, Any]:
+    """Return what `FoundOut` describes."""
+    shown = {
+        "id": match.anchor.id,
+        "text": match.anchor.text,
+        "label": match.anchor.label,
+        "metadata": match.anchor.metadata,
+        "similarity": figure(match.similarity),
+        "probability": figure(match.probability),
+        "verdict": match.verdict,
+    }
+    if explanation is not None:
+        shown["explanation"] = explanation_out(explanation)
+    return shown

@@ -1,0 +1,101 @@
+"""A collection's own correction of the calibration: set, seen and undone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from app.api.calibration_schemas import (
+    CollectionCalibrationOut,
+    CorrectionIn,
+    CorrectionOut,
+    VerdictCounts,
+)
+from app.api.dependencies import CollectionName, ReadyRuntime, write
+from app.api.schemas import CutOffsOut
+from app.domain.anchors import Collection
+from app.domain.errors import InvalidField
+from app.domain.ports import AnchorReader
+from app.runtime import Runtime
+from app.usecases.writer import Writing
+
+router = APIRouter(prefix="/v1/collections/{collection}", tags=["calibration"])
+
+
+@router.get("/calibration")
+async def get_calibration(
+    collection: CollectionName, runtime: ReadyRuntime
+) -> CollectionCalibrationOut:
+    """Return what a collection judges by."""
+
+    def read() -> CollectionCalibrationOut:
+        found = runtime.store.collection(collection)
+        return _calibration_out(runtime, found, runtime.store)
+
+    return await run_in_threadpool(read)
+
+
+@router.put("/calibration")
+async def put_calibration(
+    collection: CollectionName,
+    body: CorrectionIn,
+    runtime: ReadyRuntime,
+    dry_run: Annotated[
+        bool, Query(description="Answer as if it were stored, and store nothing.")
+    ] = False,
+) -> CollectionCalibrationOut:
+    """Set a collection's correction; it holds from the next lookup on."""
+    if body.encoder != runtime.encoder.fingerprint:
+        raise InvalidField(
+            ("body", "encoder"), "is not the encoder in use; fit the correction again"
+        )
+    correction = body.to_correction()
+    counts = (body.verdicts.duplicate, body.verdicts.distinct)
+    if dry_run:
+        found = await run_in_threadpool(runtime.store.collection, collection)
+        shown = replace(found, correction=correction)
+        return await run_in_threadpool(_calibration_out, runtime, shown, runtime.store)
+
+    def command(writing: Writing) -> CollectionCalibrationOut:
+        key = writing.rows.collection(collection).key
+        writing.rows.put_correction(key, correction, counts)
+        return _calibration_out(runtime, writing.rows.collection(collection), writing.rows)
+
+    return await write(runtime, command)
+
+
+@router.delete("/calibration", status_code=204)
+async def delete_calibration(collection: CollectionName, runtime: ReadyRuntime) -> Response:
+    """Go back to the calibration that came with the encoder; 204 also where that is in force."""
+
+    def command(writing: Writing) -> None:
+        key = writing.rows.collection(collection).key
+        writing.rows.put_correction(key, None, (0, 0))
+
+    await write(runtime, command)
+    return Response(status_code=204)
+
+
+def _calibration_out(
+    runtime: Runtime, collection: Collection, rows: AnchorReader
+) -> CollectionCalibrationOut:
+    cut_offs = runtime.judge.standard_of(collection).cut_offs
+    fitted = rows.correction(collection.key)
+    own = collection.settings.base_rate
+    return CollectionCalibrationOut(
+        base_rate=runtime.judge.calibration.base_rate if own is None else own,
+        correction=None
+        if fitted is None
+        else CorrectionOut(
+            intercept=fitted.correction.intercept,
+            slope=fitted.correction.slope,
+            encoder=fitted.encoder,
+            verdicts=VerdictCounts(duplicate=fitted.duplicate, distinct=fitted.distinct),
+            fitted_at=fitted.fitted_at,
+            applies=fitted.encoder == runtime.encoder.fingerprint,
+        ),
+        cut_offs=CutOffsOut(duplicate_at=cut_offs.duplicate_at, review_at=cut_offs.review_at),
+    )

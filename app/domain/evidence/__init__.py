@@ -1,0 +1,1 @@
+"""Evidence of a pair of texts that embeddings are known to miss."""

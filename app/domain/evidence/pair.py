@@ -1,0 +1,188 @@
+"""Evidence of a pair of texts that their vectors say little about: cheap, and fitted by others.
+
+Each piece is a number from 0, nothing to see, to 1, and the same whichever text comes first.
+What a piece weighs is not said here: the calibration of an encoder has weights that were fitted.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from app.domain.evidence.opposites import opposed
+from app.domain.evidence.words import Word, split
+
+NAMES = (
+    "negation",
+    "opposite",
+    "numbers",
+    "number_alone",
+    "names",
+    "name_alone",
+    "swapped",
+    "reordered",
+    "asks",
+    "unknown",
+)
+Values = tuple[float, ...]
+_NOTHING: frozenset[str] = frozenset()
+_UNDIRECTED: frozenset[tuple[str, str]] = frozenset()
+# A headline or a shout has capitals everywhere: they tell no names then.
+_MOST_CAPITALS = 0.5
+
+
+class Analysis(NamedTuple):
+    """What the evidence needs of one text; made once, compared often.
+
+    order: stems of content, in order; content: the same as a set; every: stems of all words;
+    negations: whether an odd number of words deny; figures: numbers, versions and codes;
+    names: what is written like a name; asks: the kind of answer wanted, "" if it does not say;
+    directed: ordered pairs of stems, "x to y" or "y from x"; opposites: of all its words;
+    length: in words; unknown: words that all look the same to the encoder.
+    """
+
+    order: tuple[str, ...]
+    content: frozenset[str]
+    every: frozenset[str]
+    negations: bool
+    figures: frozenset[str]
+    names: frozenset[str]
+    asks: str
+    directed: frozenset[tuple[str, str]]
+    opposites: frozenset[str]
+    length: int
+    unknown: frozenset[str]
+
+
+def analyse(text: str, unknown: frozenset[str] = _NOTHING) -> Analysis:
+    """Return what the evidence needs of a text.
+
+    unknown: words of it that the encoder knows nothing of.
+    """
+    words = split(text)
+    order: list[str] = []
+    figures: list[str] = []
+    against: list[str] = []
+    denials = capitals = 0
+    asks, directs = "", False
+    for each in words:
+        if each.content:
+            order.append(each.stem)
+            if each.figure:
+                figures.append(each.stem)
+        elif each.negation:
+            denials += 1
+        if each.opposites:
+            against += each.opposites
+        if each.capital:
+            capitals += 1
+        if each.asks and not asks:
+            asks = each.asks
+        if each.direction:
+            directs = True
+    return Analysis(
+        tuple(order),
+        frozenset(order),
+        frozenset([each.stem for each in words]),
+        denials % 2 == 1,
+        frozenset(figures) if figures else _NOTHING,
+        _names(words) if capitals else _NOTHING,
+        asks,
+        _directed(words) if directs else _UNDIRECTED,
+        frozenset(against),
+        len(words),
+        unknown,
+    )
+
+
+def compare(left: Analysis, right: Analysis) -> Values:
+    """Return the evidence in the order of NAMES; the same for (right, left)."""
+    mine, yours = left.content - right.content, right.content - left.content
+    apart = len(mine) + len(yours)
+    figures = left.figures ^ right.figures if left.figures or right.figures else _NOTHING
+    my_names = left.names - right.every if left.names else _NOTHING
+    your_names = right.names - left.every if right.names else _NOTHING
+    number = name = number_alone = name_alone = opposite = 0.0
+    if figures:
+        focus = _focus(apart - len(figures))
+        if figures <= left.figures or figures <= right.figures:
+            number_alone = focus
+        else:
+            number = focus
+    if my_names or your_names:
+        focus = _focus(apart - len(my_names) - len(your_names))
+        if my_names and your_names:
+            name = focus
+        else:
+            name_alone = focus
+    if not (left.opposites.isdisjoint(right.every) and right.opposites.isdisjoint(left.every)):
+        count = opposed(left.every - right.every, right.every - left.every)
+        opposite = _focus(apart - 2 * count) if count else 0.0
+    return (
+        _focus(apart) if left.negations != right.negations else 0.0,
+        opposite,
+        number,
+        number_alone,
+        name,
+        name_alone,
+        _focus(apart) if left.directed and right.directed and _swapped(left, right) else 0.0,
+        1.0 if not apart and left.order != right.order else 0.0,
+        _focus(apart) if left.asks != right.asks and left.asks and right.asks else 0.0,
+        0.0 if left.unknown == right.unknown else _unknown(left, right),
+    )
+
+
+def _focus(others: int) -> float:
+    """Return how much a difference stands out: 1 where nothing else differs, half with each word.
+
+    others: how many words of content differ besides.
+    """
+    return _FOCUS[others] if 0 <= others < len(_FOCUS) else (1.0 if others < 0 else 0.0)
+
+
+_FOCUS = tuple(0.5**others for others in range(12))
+
+
+def _names(words: list[Word]) -> frozenset[str]:
+    """Return what is written like a name: a capital that no sentence begins with."""
+    later = words[1:]
+    if sum([word.capital for word in later]) > _MOST_CAPITALS * len(later):
+        return _NOTHING
+    return frozenset(
+        [word.stem for word in later if word.capital and word.content]
+        + [word.stem for word in words[:1] if word.shouted and word.content]
+    )
+
+
+def _directed(words: list[Word]) -> frozenset[tuple[str, str]]:
+    """Return the pairs of content that a word of direction stands between."""
+    found = []
+    for place, word in enumerate(words):
+        if not word.direction:
+            continue
+        before = [each.stem for each in words[:place] if each.content][-3:]
+        after = next((each for each in words[place + 1 : place + 4] if _goes_on(each)), None)
+        # "Different from" says the same either way round.
+        if not before or after is None or not after.content or before[-1].startswith("differ"):
+            continue
+        ends = [(stem, after.stem) for stem in before]
+        found += ends if word.direction > 0 else [(end, start) for start, end in ends]
+    return frozenset(found)
+
+
+def _goes_on(word: Word) -> bool:
+    return word.content or bool(word.direction)
+
+
+def _swapped(left: Analysis, right: Analysis) -> bool:
+    """Return whether one says x to y, the other y to x; what says both says neither."""
+    mine, yours = left.directed - right.directed, right.directed - left.directed
+    return any((end, start) in yours and (end, start) not in left.directed for start, end in mine)
+
+
+def _unknown(left: Analysis, right: Analysis) -> float:
+    """Return 1 where each text has unknown words of its own, else the one's share, squared."""
+    mine, yours = left.unknown - right.unknown, right.unknown - left.unknown
+    if mine and yours:
+        return 1.0
+    found, text = (mine, left) if mine else (yours, right)
+    return (len(found) / (text.length + len(found))) ** 2 if text.length else 1.0

@@ -1,0 +1,141 @@
+"""What a single word is to the evidence: its stem, and what it does in a question."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+from app.domain.evidence.opposites import opposites
+from app.domain.evidence.stems import stem_of
+
+# Letters and digits of any script; "don't", "3.5" and "C++" are one word, "re-enable" is two.
+_WORDS = re.compile(r"[^\W_]+(?:['’](?=[^\W\d_])[^\W_]+|[.,](?=\d)[^\W_]+)*[+#]*")  # noqa: RUF001
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_STOP = _set(
+    """a an the this that these those it its itself i me my mine myself we us our ours you your
+    yours he him his she her hers they them their theirs one ones someone somebody anyone anybody
+    everyone people person is are was were be been being am do does did doing done have has had
+    having can could will would shall should may might must of in on at by for with about as from
+    to into onto out up off over under through and or but if then than so such there here what
+    which who whom whose when where why how get got getting go going make made want need like know
+    please just also too very really ever any some all each every much many more most way ways
+    best good thing things use using used let im ive id"""
+)
+_NEGATIONS = _set(
+    """not no never without cannot none nobody nothing nowhere neither nor unable impossible
+    hardly barely dont cant wont doesnt didnt isnt arent wasnt werent couldnt shouldnt wouldnt
+    havent hasnt hadnt"""
+)
+_NUMBERS = {
+    word: str(value)
+    for value, words in {
+        0: "zero",
+        1: "1st first",
+        2: "two 2nd second twice",
+        3: "three 3rd third",
+        4: "four 4th fourth",
+        5: "five 5th fifth",
+        6: "six 6th sixth",
+        7: "seven 7th seventh",
+        8: "eight 8th eighth",
+        9: "nine 9th ninth",
+        10: "ten 10th tenth",
+        11: "eleven 11th",
+        12: "twelve 12th",
+        15: "fifteen",
+        20: "twenty",
+        30: "thirty",
+        40: "forty",
+        50: "fifty",
+        100: "hundred",
+        1000: "thousand 1k",
+        1_000_000: "million",
+        1_000_000_000: "billion",
+    }.items()
+    for word in words.split()
+}
+# Between two words they say which comes first in the doing; `from` says it the other way round.
+_FORWARD = _set("to into than over onto before beat")
+_BACKWARD = _set("from after")
+_OPEN = _set("what how which whats hows")
+_CLOSED = {
+    **{word: word for word in _set("why when where whether")},
+    **dict.fromkeys(_set("who whom whose"), "who"),
+    **dict.fromkeys(
+        _set("""is are was were do does did can could will would should may might has have had am
+        isnt arent doesnt dont didnt cant wont shouldnt wouldnt"""),
+        "whether",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a text.
+
+    stem: folded, without the endings of number and tense; equal for forms of one word.
+    content: whether it says what the text is about; negation: whether it denies.
+    figure: whether it is a number, a version or a code: anything with a digit, or a number's name.
+    capital: whether it is written as names are; shouted: wholly in capitals.
+    direction: 1 or -1 for a word between two others that says which way round, else 0.
+    opposites: stems that say the opposite of it.
+    asks: what kind of answer a question that begins with it wants, "" for any other word.
+    """
+
+    stem: str
+    content: bool
+    negation: bool
+    figure: bool
+    capital: bool
+    shouted: bool
+    direction: int
+    opposites: frozenset[str]
+    asks: str
+
+
+def split(text: str) -> list[Word]:
+    """Return the words of a text, in order; marks and pictures are none."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return [word(found) for found in _WORDS.findall(text)]
+
+
+@lru_cache(maxsize=1 << 16)
+def word(written: str) -> Word:
+    """Return what a word is, as it stands in the text."""
+    folded = written.casefold().replace("’", "'")  # noqa: RUF001 - the mark that people type
+    negation = folded.endswith("n't")
+    folded = folded.removesuffix("'s")
+    plain = folded.replace("'", "")
+    base = plain.split("nt")[0] if negation else plain
+    figure = plain in _NUMBERS or any(letter.isdigit() for letter in plain)
+    negation = negation or plain in _NEGATIONS
+    stop = negation or plain in _STOP
+    stem = _NUMBERS.get(plain) or (figure and _figure(plain)) or stem_of(plain)
+    return Word(
+        stem=stem,
+        content=not stop,
+        negation=negation,
+        figure=figure,
+        capital=written[0].isupper(),
+        shouted=len(written) > 1 and written.isupper() and not figure,
+        direction=1 if plain in _FORWARD else -1 if plain in _BACKWARD else 0,
+        opposites=opposites(stem),
+        asks="open" if plain in _OPEN else _CLOSED.get(base) or _CLOSED.get(plain, "") or "",
+    )
+
+
+def _figure(plain: str) -> str:
+    """Return a number as it is compared: v2, 2.0 and 2 are one, 1,000 is 1000."""
+    plain = plain.replace(",", "")
+    if plain[0] == "v" and plain[1:2].isdigit():
+        plain = plain[1:]
+    head, dot, tail = plain.rpartition(".")
+    return head if dot and tail.strip("0") == "" and "." not in head else plain

@@ -1,0 +1,113 @@
+"""What a pair of texts scores: the one function behind every probability, in log odds.
+
+Lookups, registering, comparing and the fit all come here, so a pair gets the same answer
+whoever asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from heapq import heappush, heappushpop
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.calibration import Calibration
+from app.domain.evidence.pair import Analysis, Values, analyse, compare
+
+# Texts whose analyses are kept, about 2 KB each.
+_KEPT = 4096
+
+Unknown = Callable[[str], frozenset[str]]
+
+
+class Head(Protocol):
+    """A small model over the two vectors of a pair, which sees where they differ."""
+
+    def scores(
+        self, vector: NDArray[np.float32], others: NDArray[np.floating]
+    ) -> NDArray[np.float32]:
+        """Return a score for each of `others`, (n,), the same from either side of a pair.
+
+        vector: (dim,), others: (n, dim), unit length.
+        """
+        ...
+
+
+def _all_known(_text: str) -> frozenset[str]:
+    return frozenset()
+
+
+class Scorer:
+    """Gives pairs of texts their log odds by one calibration, before any correction.
+
+    unknown: gives the words of a text that all look the same to the encoder.
+    """
+
+    def __init__(
+        self, calibration: Calibration, head: Head | None = None, unknown: Unknown = _all_known
+    ) -> None:
+        self.calibration = calibration
+        self._head = head if calibration.head else None
+        self._unknown = unknown
+        self.analysis = lru_cache(maxsize=_KEPT)(self._analysis)
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Return whether it looks at the vectors themselves, not only at their cosine."""
+        return self._head is not None
+
+    def _analysis(self, text: str) -> Analysis:
+        # What is plain ASCII, every tokenizer has pieces for.
+        return analyse(text, frozenset() if text.isascii() else self._unknown(text))
+
+    def evidence(self, left: str, right: str) -> Values:
+        """Return the evidence of a pair, in the order of NAMES."""
+        return compare(self.analysis(left), self.analysis(right))
+
+    def scores(
+        self, vector: NDArray[np.float32], others: NDArray[np.floating] | None, count: int
+    ) -> list[float]:
+        """Return the head's score of each of `count` others, zeros where there is no head."""
+        if self._head is None or others is None or not count:
+            return [0.0] * count
+        found: list[float] = self._head.scores(vector, others).tolist()
+        return found
+
+    def of_pair(self, left: str, right: str, similarity: float, score: float) -> float:
+        """Return the log odds of two texts. similarity: cosine, -1..1; score: the head's."""
+        return self.calibration.log_odds(similarity, self.evidence(left, right), score)
+
+    def likeliest(
+        self,
+        text: str,
+        others: Sequence[str],
+        bases: Sequence[float],
+        limit: int,
+    ) -> list[tuple[int, float]]:
+        """Return the places of the `limit` likeliest of `others` and their log odds, any order.
+
+        They are looked at by what their evidence can bring them to at most, so that most texts of
+        a long list need not be read.
+        bases: the log odds of each without evidence, from `Calibration.log_odds`.
+        """
+        mine, most = self.analysis(text), self.calibration.most_evidence
+        found: list[tuple[int, float]] = []
+        best: list[float] = []
+        for place in sorted(range(len(others)), key=lambda place: -bases[place]):
+            if len(best) >= limit and bases[place] + most < best[0]:
+                break
+            values = compare(mine, self.analysis(others[place]))
+            log_odds = bases[place] + self.calibration.from_evidence(values)
+            found.append((place, log_odds))
+            if len(best) < limit:
+                heappush(best, log_odds)
+            else:
+                heappushpop(best, log_odds)
+        return found
+
+    def most(self, similarity: float, score: float) -> float:
+        """Return log odds that no text can exceed at this similarity and score of the head."""
+        return self.calibration.log_odds(similarity, None, score) + self.calibration.most_evidence

@@ -1,0 +1,95 @@
+"""What is known of labelled pairs, what a calibration makes of it, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import expit
+
+from training.calibrate import fit, log_loss, log_odds
+from training.metrics import average_precision, expected_calibration_error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from app.domain.calibration import Calibration
+
+# What a calibration may know beside the similarity, least first.
+KINDS = {
+    "similarity": (False, False),
+    "+ evidence": (True, False),
+    "+ head": (False, True),
+    "+ both": (True, True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of n pairs.
+
+    similarities: (n,) cosines; evidence: (n, pieces); scores: (n,) of the head, None without one;
+    labels: (n,) True for duplicates.
+    """
+
+    similarities: NDArray[np.float64]
+    evidence: NDArray[np.float64]
+    scores: NDArray[np.float64] | None
+    labels: NDArray[np.bool_]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Known]) -> Known:
+        """Return what is known of the pairs of all parts, in their order."""
+        scores = [part.scores for part in parts if part.scores is not None]
+        return cls(
+            np.concatenate([part.similarities for part in parts]),
+            np.concatenate([part.evidence for part in parts]),
+            np.concatenate(scores) if scores else None,
+            np.concatenate([part.labels for part in parts]),
+        )
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of calibration that can be fitted, the one that knows all last."""
+        return [kind for kind, (_, head) in KINDS.items() if self.scores is not None or not head]
+
+    def fit(self, kind: str, population: str) -> Calibration:
+        """Return a calibration of a kind fitted on these pairs."""
+        evidence, head = KINDS[kind]
+        return fit(
+            self.similarities,
+            self.labels,
+            population=population,
+            evidence=self.evidence if evidence else None,
+            scores=self.scores if head else None,
+        )
+
+    def log_odds(self, calibration: Calibration) -> NDArray[np.float64]:
+        """Return the log odds of each pair, (n,)."""
+        return log_odds(calibration, self.similarities, self.evidence, self.scores)
+
+
+def crossed(parts: Sequence[Known], kind: str) -> NDArray[np.float64]:
+    """Return log odds of the pairs of all parts, each part's by a fit on the others, (n,)."""
+    found = []
+    for place, part in enumerate(parts):
+        rest = Known.joined([other for number, other in enumerate(parts) if number != place])
+        found.append(part.log_odds(rest.fit(kind, "all but one part")))
+    return np.concatenate(found)
+
+
+def figures(
+    similarities: NDArray[np.float64], log_odds: NDArray[np.float64], labels: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return how well probabilities tell n pairs apart, 0..1 but for the loss."""
+    chances = expit(log_odds)
+    return {
+        "pairs": len(labels),
+        "duplicates": round(float(labels.mean()), 4),
+        "ap_similarity": round(average_precision(similarities, labels), 4),
+        "ap_probability": round(average_precision(log_odds, labels), 4),
+        "accuracy": round(float(np.mean((chances >= 0.5) == labels)), 4),
+        "ece": round(expected_calibration_error(chances, labels), 4),
+        "log_loss": round(log_loss(log_odds, labels), 4),
+    }
