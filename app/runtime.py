@@ -28,6 +28,7 @@ from app.storage.sqlite import SqliteAnchorStore
 from app.usecases.compare import Compare
 from app.usecases.feedback import GiveFeedback
 from app.usecases.label import Label
+from app.usecases.labelled import Labelled
 from app.usecases.lookup import Lookup
 from app.usecases.matching import Judge
 from app.usecases.register import Register
@@ -180,7 +181,13 @@ def open_runtime(settings: Settings) -> Runtime:
         register=Register(judge),
         compare=Compare(encoder, judge),
         give_feedback=GiveFeedback(judge, encoder.name),
-        label=Label(encoder, store, index, artifact.labels.weights),
+        label=Label(
+            encoder,
+            store,
+            index,
+            artifact.labels.weights,
+            Labelled(store, artifact.labels.weights.sharpness),
+        ),
         lock=lock,
         key=key,
     )
