@@ -50,7 +50,7 @@ def calibration_section(calibration: Calibration, metrics: Mapping[str, Any]) ->
     return f"""## Calibration
 
 The log odds of a duplicate are a sum; P(duplicate) = 1 / (1 + exp(-log odds)). Evidence counts
-from 0 to 1: in full where nothing else differs between the texts, less with every other word.
+from 0 to 1: in full where nothing else differs between the texts, by half with every other word.
 
 | piece | weight | |
 |---|---:|---|

@@ -87,24 +87,26 @@ def refit(
     population: str = "",
     threads: int = 1,
     seed: int = 0,
+    fewest: int = FEWEST_PAIRS,
 ) -> Artifact:
     """Write the artifact with a probability fitted afresh, say what was measured, return it.
 
+    fewest: with fewer pairs to train on there is no head.
     Raises PairsError for a file that cannot be used, CalibrationError where nothing can be fitted;
     then nothing is written.
     """
     made = Refit(artifact, threads=threads)
     held = drop_contradictions(read_natural_pairs(pairs))
-    others = {set_name(path): read_natural_pairs(path) for path in elsewhere}
+    others = {set_name(path): drop_contradictions(read_natural_pairs(path)) for path in elsewhere}
     about: dict[str, Any] = {}
     if train is not None:
         taught = drop_contradictions(read_natural_pairs(train))
         taught = apart(taught, [text for found in (held, *others.values()) for text in found.texts])
-        if len(taught) >= FEWEST_PAIRS:
+        if len(taught) >= fewest:
             made.train(taught)
             about = {"pairs": len(taught), "sha256": taught.fingerprint, **asdict(HeadConfig())}
         else:
-            _say(f"{len(taught)} pairs are too few for a head; {FEWEST_PAIRS} are needed")
+            _say(f"{len(taught)} pairs are too few for a head; {fewest} are needed")
     halves = split(held, _HALVES, seed=seed)
     population = population or artifact.calibration.population
     fitting, testing = (made.know(halves[name]) for name in _HALVES)

@@ -132,14 +132,14 @@ def compare(left: Analysis, right: Analysis) -> Values:
 
 
 def _focus(others: int) -> float:
-    """Return how much a difference stands out: 1 where nothing else differs, less with each.
+    """Return how much a difference stands out: 1 where nothing else differs, half with each word.
 
     others: how many words of content differ besides.
     """
     return _FOCUS[others] if 0 <= others < len(_FOCUS) else (1.0 if others < 0 else 0.0)
 
 
-_FOCUS = tuple(1 / (1 + others / 2) for others in range(12))
+_FOCUS = tuple(0.5**others for others in range(12))
 
 
 def _names(words: list[Word]) -> frozenset[str]:

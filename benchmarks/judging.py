@@ -1,0 +1,102 @@
+"""What judging costs a lookup, and how many candidates it has to look at.
+
+    python benchmarks/judging.py dev.tsv.gz --anchors 10000 --questions 400
+
+Anchors and questions are texts of a file of pairs. Time is that of the thread's own work, in
+milliseconds a lookup of 10 matches, encoding and search left out: `cold` with every text seen for
+the first time, `warm` with the analyses of all texts kept. Agreement: how often the first match and
+all ten are those found out of 200 candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from app.domain.anchors import CollectionSettings, Draft, encoded_draft
+from app.encoders.artifact import find_artifact, load_artifact
+from app.encoders.head import head_of
+from app.encoders.unknown import unknown_to
+from app.index.faiss_index import FaissIndex
+from app.storage.memory import MemoryAnchorStore
+from app.usecases.lookup import FURTHER
+from app.usecases.matching import Judge, Question
+from training.data import read_natural_pairs
+from training.encoders import ArtifactEncoder
+
+LIMIT = 10
+FURTHERS = (0, 5, 10, 20, 40)
+MOST = 200
+
+
+def main() -> None:
+    """Measure as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("--artifact", default="all-minilm-l6-v2")
+    parser.add_argument("--anchors", type=int, default=10_000)
+    parser.add_argument("--questions", type=int, default=400)
+    chosen = parser.parse_args()
+    artifact = load_artifact(find_artifact(chosen.artifact))
+    texts = read_natural_pairs(chosen.pairs).texts
+    order = np.random.default_rng(0).permutation(len(texts))
+    anchors = [texts[place] for place in order[chosen.questions :][: chosen.anchors]]
+    questions = [texts[place] for place in order[: chosen.questions]]
+    encoder = ArtifactEncoder(artifact)
+    vectors = encoder.encode([*questions, *anchors])
+    asked = [Question.of(text, vector) for text, vector in zip(questions, vectors, strict=False)]
+    store = MemoryAnchorStore(artifact.fingerprint)
+    index = FaissIndex(
+        Path("/nonexistent"), vectors.shape[1], encoder=artifact.fingerprint, store=store.identity
+    )
+    with store.write() as rows:
+        puts = [
+            (f"a{place}", encoded_draft(Draft(text, f"a{place}"), vector, truncated=False))
+            for place, (text, vector) in enumerate(
+                zip(anchors, vectors[len(questions) :], strict=True)
+            )
+        ]
+        index.apply(1, [change for put in puts for change in rows.put(1, [put])])
+    view = index.view(1)
+    near = [view.search(question.vector, MOST) for question in asked]
+    found = [
+        [(store.by_seq([seq])[seq], similarity) for seq, similarity in zip(
+            hits.seqs.tolist(), hits.similarities.tolist(), strict=True)]
+        for hits in near
+    ]  # fmt: skip
+    judge = Judge(artifact.calibration, head_of(artifact), unknown_to(artifact))
+    standard = judge.standard(CollectionSettings())
+
+    def first(place: int, further: int) -> list[int]:
+        some = found[place][: LIMIT + further]
+        matches = judge.matches(asked[place], some, standard, view, limit=LIMIT)
+        return [match.anchor.seq for match in matches]
+
+    best = [first(place, MOST - LIMIT) for place in range(len(asked))]
+    print(f"{len(anchors):,} anchors, {len(asked)} questions, limit {LIMIT}")
+    print(f"{'further':>8}{'first':>8}{'all ten':>9}{'cold ms':>9}{'warm ms':>9}")
+    for further in FURTHERS:
+        answers, cold, warm = [], [], []
+        for place in range(len(asked)):
+            judge.scorer.analysis.cache_clear()
+            began = time.thread_time()
+            answers.append(first(place, further))
+            between = time.thread_time()
+            first(place, further)
+            cold.append(1e3 * (between - began))
+            warm.append(1e3 * (time.thread_time() - between))
+        same = statistics.mean(a[:1] == b[:1] for a, b in zip(answers, best, strict=True))
+        whole = statistics.mean(set(a) == set(b) for a, b in zip(answers, best, strict=True))
+        mark = "  <- the service" if further == FURTHER else ""
+        print(
+            f"{further:>8}{same:>8.1%}{whole:>9.1%}{statistics.median(cold):>9.3f}"
+            f"{statistics.median(warm):>9.3f}{mark}"
+        )
+
+
+if __name__ == "__main__":
+    main()
