@@ -143,9 +143,12 @@ class DejaClient(FeedbackCalls, LabelCalls):
         min_similarity: float | None = None,
         label: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        explain: bool = False,
     ) -> list[Answer]:
         """Return the answer for each of up to 256 questions, in their order."""
         body = {"questions": list(questions), **_search(limit, min_similarity, label, metadata)}
+        if explain:
+            body["explain"] = True
         path = f"{collection_path(collection)}/duplicates:batch"
         return cast("list[Answer]", self._list("POST", path, body, "results"))
 

@@ -31,6 +31,7 @@ from app.usecases.compare import Compare
 from app.usecases.feedback import GiveFeedback
 from app.usecases.jobs import Jobs
 from app.usecases.label import Label
+from app.usecases.labelled import Labelled
 from app.usecases.lookup import Lookup
 from app.usecases.matching import Judge
 from app.usecases.register import Register
@@ -191,7 +192,13 @@ def open_runtime(settings: Settings) -> Runtime:
         compare=Compare(encoder, judge),
         jobs=Jobs(store, writer, {CLUSTERS: clusters}, busy=lambda: workers.load > 0),
         give_feedback=GiveFeedback(judge, encoder.name),
-        label=Label(encoder, store, index, artifact.labels.weights),
+        label=Label(
+            encoder,
+            store,
+            index,
+            artifact.labels.weights,
+            Labelled(store, artifact.labels.weights.sharpness),
+        ),
         lock=lock,
         key=key,
     )

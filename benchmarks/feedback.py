@@ -104,6 +104,7 @@ def row(
     count: int,
     draws: int,
     spreads: tuple[float, float],
+    *,
     lie: Liar | None = None,
 ) -> None:
     """Print what `count` verdicts do, over draws."""
@@ -171,7 +172,7 @@ def table(name: str, verdicts: Verdicts, draws: int, spreads: tuple[float, float
         if count <= shown:
             row(f"{count} verdicts", verdicts, count, draws, spreads)
     for lie_name, lie in LIES.items():
-        row(f"10 verdicts, {lie_name}", verdicts, 10, draws, spreads, lie)
+        row(f"10 verdicts, {lie_name}", verdicts, 10, draws, spreads, lie=lie)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,18 +12,11 @@ from numpy.typing import NDArray
 
 from app.domain.anchors import Anchor, Filter
 from app.domain.errors import Unavailable
-from app.domain.labels import LABELS, LabelWeights, near_of, nearest, score
+from app.domain.labels import LabelWeights, near_of, nearest, score
 from app.domain.ports import AnchorReader, Encoder, VectorIndex, VectorView
 from app.domain.text import fingerprint
-from app.usecases.lookup import CATCH_UP_SECONDS, EVERYTHING, NARROW, PAUSE_SECONDS
-
-FIRST = 128
-WIDENING = (1_024, 8_192)
-# What labels further off could add to all probabilities together, at most about so much.
-NEGLIGIBLE = 0.01
-
-Floats = NDArray[np.float32]
-Seqs = NDArray[np.int64]
+from app.usecases.labelled import Candidates, Floats, Labelled, Seqs
+from app.usecases.lookup import CATCH_UP_SECONDS, EVERYTHING, PAUSE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +64,14 @@ class LabelAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Anchors that have a label, the most similar first, and a view that holds them all."""
-
-    seqs: Seqs
-    similarities: Floats
-    labels: Sequence[str]
-    view: VectorView
-
-
-@dataclass(frozen=True, slots=True)
 class Label:
-    """Tells the labels of a collection apart.
-
-    narrow: where the nearest anchors are of too few labels, up to so many anchors with a label are
-    looked at, each of them; of more, only the nearest `widening`.
-    """
+    """Tells the labels of a collection apart."""
 
     encoder: Encoder
     rows: AnchorReader
     index: VectorIndex
     weights: LabelWeights
-    first: int = FIRST
-    narrow: int = NARROW
-    widening: tuple[int, ...] = WIDENING
+    labelled: Labelled
 
     def __call__(self, collection_name: str, asked: LabelAsked) -> LabelAnswer:
         """Return what a text belongs to. Raises CollectionNotFound."""
@@ -136,7 +112,7 @@ class Label:
     ) -> tuple[list[LabelFound], float] | None:
         """Return the labels, likeliest first, None where view and database disagree."""
         view = self.index.view(collection)
-        near = self._candidates(collection, view, asked.where, vector)
+        near = self.labelled(collection, view, asked.where, vector)
         if near is None:
             return None
         chances, none, best = self._scored(near)
@@ -164,7 +140,7 @@ class Label:
         ]
         return found, none
 
-    def _scored(self, near: _Candidates) -> tuple[NDArray[np.float64], float, Seqs]:
+    def _scored(self, near: Candidates) -> tuple[NDArray[np.float64], float, Seqs]:
         """Return P of each label that counts, P(none), and the place of each label's best."""
         if not len(near.seqs):
             return np.empty(0), 1.0, np.empty(0, np.int64)
@@ -177,72 +153,6 @@ class Label:
         )
         best = places[np.unique(labels, return_index=True)[1]]
         return scored.labels, scored.none, best
-
-    def _candidates(
-        self, collection: int, view: VectorView, where: Filter, vector: Floats
-    ) -> _Candidates | None:
-        """Return the nearest anchors that have a label, None where view and database disagree.
-
-        They are of `LABELS` labels or of all there are, or reach down to where no label counts any
-        more; or they are what `narrow` and `widening` allow.
-        """
-        if where:
-            return self._exact(collection, view, where, vector, limit=None)
-        near = self._nearest(view, vector, self.first)
-        if near is None or self._enough(near, self.first):
-            return near
-        exact = self._exact(collection, view, where, vector, limit=self.narrow)
-        if exact is None or len(exact.seqs) <= self.narrow:
-            return exact
-        for k in self.widening:
-            near = self._nearest(view, vector, k)
-            if near is None or self._enough(near, k):
-                break
-        return near
-
-    def _enough(self, near: _Candidates, looked_at: int) -> bool:
-        if len(near.view) <= looked_at or len(set(near.labels)) >= LABELS:
-            return True
-        if not len(near.seqs):
-            return False
-        gap = float(near.similarities[0] - near.similarities[-1])
-        return self.weights.sharpness * gap > math.log(LABELS / NEGLIGIBLE)
-
-    def _nearest(self, view: VectorView, vector: Floats, k: int) -> _Candidates | None:
-        hits = view.search(vector, k)
-        labels = self.rows.labels_of(hits.seqs.tolist())
-        if len(labels) != len(hits.seqs):
-            return None
-        return _with_label(hits.seqs, hits.similarities, labels, view)
-
-    def _exact(
-        self,
-        collection: int,
-        view: VectorView,
-        where: Filter,
-        vector: Floats,
-        *,
-        limit: int | None,
-    ) -> _Candidates | None:
-        """Return every anchor that has a label and `where` admits; over the limit, any so many."""
-        most = None if limit is None else limit + 1
-        labels, newer = self.rows.labelled(collection, where, limit=most, after=view.seq)
-        latest = view.apply(newer)
-        seqs = np.fromiter(labels, dtype=np.int64, count=len(labels))
-        similarities = latest.similarities(seqs, vector)
-        if np.isnan(similarities).any():
-            return None  # the collection was deleted in the meantime
-        order = np.lexsort((seqs, -similarities))
-        return _with_label(seqs[order], similarities[order], labels, latest)
-
-
-def _with_label(
-    seqs: Seqs, similarities: Floats, labels: Mapping[int, str | None], view: VectorView
-) -> _Candidates:
-    names = [labels[seq] for seq in seqs.tolist()]
-    places = [place for place, name in enumerate(names) if name is not None]
-    known = [name for name in names if name is not None]
-    return _Candidates(seqs[places], similarities[places], known, view)
 
 
 def _equal(anchors: Sequence[Anchor], view: VectorView, vector: Floats) -> list[LabelFound]:

@@ -146,12 +146,8 @@ def artifact(tmp_path: Path) -> Artifact:
     shipped = load_artifact("app/artifacts/all-minilm-l6-v2")
     calibration = json.loads((shipped.path / CALIBRATION).read_text())
     calibration.pop("labels", None)
-    files = {
-        "model.onnx": b"model",
-        "tokenizer.json": b"{}",
-        "README.md": b"card",
-        CALIBRATION: json.dumps(calibration).encode(),
-    }
+    kept = {name: (shipped.path / name).read_bytes() for name in shipped.manifest.files}
+    files = {**kept, "model.onnx": b"model", CALIBRATION: json.dumps(calibration).encode()}
     manifest: Manifest = shipped.manifest.model_copy(update={"files": {}, "metrics": {"kept": 1}})
     return write_artifact(tmp_path / "artifact", manifest, files)
 

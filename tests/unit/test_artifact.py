@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from app.encoders.artifact import (
     load_artifact,
     write_artifact,
 )
+from app.encoders.head import head_of
 
 CALIBRATED = Calibration(
     intercept=-8.0,
@@ -173,3 +175,15 @@ def test_an_unknown_name_is_refused_with_the_known_ones(folder: Path) -> None:
     """The error for an unknown artifact lists what there is."""
     with pytest.raises(ArtifactError, match="known names: all-minilm-l6-v2, tiny"):
         find_artifact("nothing", [folder.parent])
+
+
+def test_a_head_with_a_weight_must_be_there(tmp_path: Path) -> None:
+    """Without its graph the probabilities would be wrong, so the folder is refused."""
+    weighted = replace(CALIBRATED, head=0.5)
+    contents = {**CONTENTS, CALIBRATION: json.dumps(weighted.to_json()).encode()}
+    with pytest.raises(ArtifactError, match=r"does not list head\.onnx"):
+        write_artifact(tmp_path / "headless", described("headless"), contents)
+    whole = write_artifact(tmp_path / "tiny", described(), {**contents, "head.onnx": b"no graph"})
+    assert whole.calibration.head == 0.5
+    with pytest.raises(ArtifactError, match=r"head\.onnx: the head cannot be loaded"):
+        head_of(whole)

@@ -431,3 +431,14 @@ def test_the_environment_does_not_change_a_client(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DEJA_KEY", "secret")
     with DejaClient(transport=httpx.MockTransport(lambda _: ok({}))) as client:
         assert client.address == "http://127.0.0.1:8000"
+
+
+def test_explanations_come_when_asked_for() -> None:
+    """`explain` is in the body of lookups, batches and comparisons only where it is set."""
+    service = Recorder(answering(ok({"matches": []}), ok({"results": []}), ok({"results": []})))
+    service.client.duplicates("a", explain=True)
+    assert service.body == {"question": "a", "limit": 10, "explain": True}
+    service.client.duplicates_batch(["a"], explain=True)
+    assert service.body == {"questions": ["a"], "limit": 10, "explain": True}
+    service.client.compare([("a", "b")], explain=True)
+    assert service.body == {"pairs": [{"left": "a", "right": "b"}], "explain": True}

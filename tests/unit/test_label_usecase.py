@@ -13,6 +13,7 @@ from app.domain.labels import FALLBACK
 from app.index.memory import MemoryIndex
 from app.storage.memory import MemoryAnchorStore
 from app.usecases.label import Label, LabelAsked
+from app.usecases.labelled import Labelled
 from app.usecases.writer import Writer, Writing
 from tests.unit.fakes import DIMENSION, WordEncoder
 
@@ -44,7 +45,8 @@ class World:
 
     def label(self, **options: int | tuple[int, ...]) -> Label:
         """Return the use case over this world."""
-        return Label(self.encoder, self.store, self.index, FALLBACK.weights, **options)  # type: ignore[arg-type]
+        labelled = Labelled(self.store, FALLBACK.weights.sharpness, **options)  # type: ignore[arg-type]
+        return Label(self.encoder, self.store, self.index, FALLBACK.weights, labelled)
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_a_label_with_many_anchors_does_not_crowd_out_another(world: World) -> N
     """
     world.put(*[(f"where is my parcel {number}", "delivery") for number in range(500)])
     world.put(("where was your package", "lost"), ("unrelated words here", None))
-    answer = world.label(first=16, widening=(32,))("default", LabelAsked("where is my parcel then"))
+    answer = world.label(widening=(16, 32))("default", LabelAsked("where is my parcel then"))
     assert [found.label for found in answer.labels] == ["delivery", "lost"]
     few = World()
     few.put(*[(f"where is my parcel {number}", "delivery") for number in range(500)])
@@ -128,7 +130,7 @@ def test_labelled_anchors_are_found_behind_many_without_a_label(world: World) ->
     """However many nearer ones say nothing."""
     world.put(*[(f"where is my parcel {number}", None) for number in range(300)])
     world.put(("where was your package", "lost"))
-    answer = world.label(first=16, widening=(32,))("default", LabelAsked("where is my parcel"))
+    answer = world.label(widening=(16, 32))("default", LabelAsked("where is my parcel"))
     assert [found.label for found in answer.labels] == ["lost"]
 
 
@@ -137,9 +139,9 @@ def test_beyond_what_is_looked_at_one_by_one_the_search_widens(world: World) -> 
     world.put(*[(f"where is my parcel {number}", "delivery") for number in range(100)])
     world.put(("where was your package", "lost"))
     asked = LabelAsked("where is my parcel")
-    wide = world.label(first=8, narrow=50, widening=(101,))("default", asked)
+    wide = world.label(narrow=50, widening=(8, 101))("default", asked)
     assert [found.label for found in wide.labels] == ["delivery", "lost"]
-    tight = world.label(first=8, narrow=50, widening=(16,))("default", asked)
+    tight = world.label(narrow=50, widening=(8, 16))("default", asked)
     assert [found.label for found in tight.labels] == ["delivery"]
 
 

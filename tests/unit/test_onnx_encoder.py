@@ -12,6 +12,7 @@ import pytest
 from app.domain.errors import ArtifactError
 from app.encoders.artifact import MANIFEST, MODEL, SHIPPED, TOKENIZER, load_artifact
 from app.encoders.onnx import OnnxEncoder
+from app.encoders.unknown import unknown_to
 
 ARTIFACT = SHIPPED / "all-minilm-l6-v2"
 TEXTS = (
@@ -131,3 +132,15 @@ def test_a_model_of_another_dimension_is_refused(tmp_path: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest | {"dimension": 512}))
     with pytest.raises(ArtifactError, match="has no output sentence_embedding of dimension 512"):
         OnnxEncoder(load_artifact(folder))
+
+
+def test_words_without_a_piece_are_named() -> None:
+    """They all become one token, so the text's vector does not tell them apart; known ones are not.
+
+    Of a text that leaves no token at all, the whole is such a word.
+    """
+    unknown = unknown_to(load_artifact(ARTIFACT))
+    assert unknown("Was heißt 🍕 auf Deutsch?") == {"🍕"}
+    assert unknown("¿Cómo puedo cambiar mi contraseña?") == frozenset()
+    assert unknown("ꦲꦏ and 🍉🍉") == {"ꦲꦏ", "🍉🍉"}
+    assert unknown("\u200b ") == {"\u200b"}
