@@ -1,0 +1,86 @@
+"""What tuning changed, kept in a small file: what comes back, and whose it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+from training.delta import applied, difference, main
+from training.errors import TrainingError
+
+
+def test_the_difference_comes_back_to_a_127th_of_its_largest_in_a_row() -> None:
+    """Half a step of 8 bits, row by row; vectors come back as they are, counters stay."""
+    torch.manual_seed(0)
+    base = {
+        "m": torch.randn(6, 9),
+        "v": torch.randn(5),
+        "n": torch.arange(3),
+        "same": torch.ones(2),
+    }
+    change = 0.01 * torch.randn(6, 9)
+    tuned = {**base, "m": base["m"] + change, "v": base["v"] + 1}
+    kept = difference(base, tuned)
+    assert set(kept) == {"m.steps", "m.scale", "v.whole"}
+    made = applied(base, kept)
+    step = change.abs().amax(1, keepdim=True) / 127
+    assert bool(((made["m"] - tuned["m"]).abs() <= 0.51 * step).all())
+    torch.testing.assert_close(made["v"], tuned["v"])
+    assert made["same"] is not base["same"]
+    torch.testing.assert_close(made["n"], base["n"])
+
+
+def test_a_share_is_that_much_of_the_way() -> None:
+    """Half-way to 3 from 1 is 2."""
+    base, tuned = {"v": torch.tensor([1.0])}, {"v": torch.tensor([3.0])}
+    assert applied(base, difference(base, tuned, 0.5))["v"].item() == 2.0
+
+
+def test_another_models_base_is_refused() -> None:
+    """By the name of the weights that it lacks."""
+    with pytest.raises(TrainingError, match="w: the base has no such weights"):
+        difference({"w": torch.ones(2)}, {"w": torch.ones(3)})
+
+
+def test_a_file_and_its_base_make_the_model(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the two commands; where the base has changed in between, it is said and nothing made."""
+    tuned = SentenceTransformer(str(tiny_model_folder), device="cpu")
+    with torch.no_grad():
+        for weight in tuned[0].auto_model.encoder.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+    tuned.save(str(tmp_path / "tuned"), create_model_card=False)
+    file, made = tmp_path / "d.safetensors", tmp_path / "made"
+    base = ["--base", str(tiny_model_folder)]
+    assert main(["write", str(tmp_path / "tuned"), *base, "--output", str(file)]) == 0
+    assert not any("embeddings" in name for name in load_file(file))
+    assert main(["apply", str(file), "--output", str(made)]) == 0
+    texts = ["how old are you", "open a tin"]
+    again = SentenceTransformer(str(made), device="cpu").encode(texts)
+    torch.testing.assert_close(
+        torch.from_numpy(again), torch.from_numpy(tuned.encode(texts)), atol=2e-3, rtol=0
+    )
+    base_copy = tmp_path / "base"
+    SentenceTransformer(str(tiny_model_folder)).save(str(base_copy), create_model_card=False)
+    args = ["write", str(tmp_path / "tuned"), "--base", str(base_copy), "--output", str(file)]
+    assert main(args) == 0
+    tuned.save(str(base_copy), create_model_card=False)
+    capsys.readouterr()
+    assert main(["apply", str(file), "--output", str(tmp_path / "none")]) == 1
+    assert "belongs to weights of" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_that_is_none_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing or of another kind."""
+    assert main(["apply", str(tmp_path / "none"), "--output", str(tmp_path / "m")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'none'}: cannot be read as differences")
+    assert error.count("\n") == 1

@@ -1,0 +1,154 @@
+"""What tuning changed, small enough to keep: a base and this file give the tuned model again.
+
+`python -m training.delta write MODEL --share 0.6 --output FILE` and
+`python -m training.delta apply FILE --output MODEL`.
+
+Every changed matrix is kept as 8-bit differences from the base with one scale a row, a few
+thousandths of a difference that is itself small; every changed vector as it is. A model made
+from the file is the one to export: then whoever has the base builds the same artifact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from app.domain.errors import DejaError
+from training import run
+from training.errors import TrainingError
+from training.weights import Base, find_base
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_LARGEST = 127
+_STEPS, _SCALE, _WHOLE = ".steps", ".scale", ".whole"
+
+
+def difference(
+    base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float = 1.0
+) -> dict[str, Tensor]:
+    """Return what to keep of `share` of the way from base to tuned weights, by name.
+
+    Weights between the two keep more of what the base knew elsewhere (WiSE-FT, Wortsman et al.
+    2022, arXiv:2109.01903). Raises TrainingError where the two are of different shapes.
+    """
+    kept: dict[str, Tensor] = {}
+    for name, weight in tuned.items():
+        if name not in base or base[name].shape != weight.shape:
+            raise TrainingError(f"{name}: the base has no such weights; it is another model's base")
+        if not weight.is_floating_point() or torch.equal(base[name], weight):
+            continue
+        change = share * (weight.float() - base[name].float())
+        if change.dim() < 2:
+            kept[name + _WHOLE] = change.contiguous()
+            continue
+        scale = (change.abs().amax(dim=1) / _LARGEST).clamp(min=torch.finfo(torch.float32).tiny)
+        kept[name + _STEPS] = torch.round(change / scale[:, None]).to(torch.int8)
+        kept[name + _SCALE] = scale
+    return kept
+
+
+def applied(base: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that a base and a kept difference make, by name."""
+    made = {name: weight.clone() for name, weight in base.items()}
+    for key, value in kept.items():
+        name, _, part = key.rpartition(".")
+        if part == _SCALE[1:]:
+            continue
+        change = value.float()
+        if part == _STEPS[1:]:
+            change = change * kept[name + _SCALE][:, None]
+        made[name] = (base[name].float() + change).to(base[name].dtype)
+    return made
+
+
+def write_delta(model: str, base: str, share: float, output: Path) -> Path:
+    """Write what a tuned model has learnt over its base, whole or not at all; return the file.
+
+    Raises TrainingError where either cannot be loaded or the base is another model's.
+    """
+    from safetensors.torch import save_file
+
+    start = find_base(base)
+    kept = difference(_loaded(start).state_dict(), _loaded(find_base(model)).state_dict(), share)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial")
+    metadata = {"base": base, "base_sha256": start.sha256 or "", "share": f"{share:g}"}
+    with run.writing(output.parent):
+        save_file(kept, str(partial), metadata=metadata)
+    partial.replace(output)
+    return output
+
+
+def apply_delta(file: Path, output: Path) -> Path:
+    """Write the model folder that a file of differences makes of its base; return it.
+
+    A folder that is there is replaced. Raises TrainingError where the file cannot be read, or the
+    base is not the one that it was made from.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            kept = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{file}: cannot be read as differences ({error})") from error
+    if "base" not in metadata:
+        raise TrainingError(f"{file}: does not say what base it belongs to")
+    start = find_base(metadata["base"])
+    if (start.sha256 or "") != metadata.get("base_sha256"):
+        raise TrainingError(
+            f"{file}: belongs to weights of {metadata['base']} with SHA-256 "
+            f"{metadata.get('base_sha256')}, not {start.sha256}"
+        )
+    model = _loaded(start)
+    model.load_state_dict(applied(model.state_dict(), kept))
+    shutil.rmtree(output, ignore_errors=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    run.save_model(model, output)
+    return output
+
+
+def _loaded(base: Base) -> SentenceTransformer:
+    from training.export import load_model
+
+    return load_model(base)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or apply differences as the command line says; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.delta", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    write = commands.add_parser("write", help="keep what a tuned model has learnt")
+    write.add_argument("model", help="the tuned model's folder")
+    write.add_argument("--base", default="all-MiniLM-L6-v2", help="what it was tuned from")
+    write.add_argument("--share", type=float, default=1.0, help="of the way, 0..1 (%(default)s)")
+    write.add_argument("--output", type=Path, required=True, metavar="FILE")
+    apply = commands.add_parser("apply", help="make the model of a base and what was kept")
+    apply.add_argument("file", type=Path)
+    apply.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    chosen = parser.parse_args(arguments)
+    try:
+        made = (
+            write_delta(chosen.model, chosen.base, chosen.share, chosen.output)
+            if chosen.command == "write"
+            else apply_delta(chosen.file, chosen.output)
+        )
+    except (DejaError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(f"{made}: written\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
