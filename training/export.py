@@ -24,7 +24,6 @@ from app.domain.errors import ArtifactError, DejaError
 from app.encoders.artifact import (
     CALIBRATION,
     CARD,
-    HEAD,
     MODEL,
     NAME_PATTERN,
     SHIPPED,
@@ -138,15 +137,11 @@ def export_artifact(
     Raises TrainingError where there is nothing to take the calibration from or it cannot be
     fitted, PrecisionLost where int8 loses more than it may; then nothing is written.
     """
-    head: dict[str, bytes] = {}
     if pairs is None:
-        calibration, metrics, data = _kept(exported, output, precision)
-        if calibration.head:
-            head = {HEAD: (output / HEAD).read_bytes()}
-    else:
-        calibration, metrics, data = _measured(exported, precision, pairs, population)
-        if len(pairs) >= _ENOUGH_PAIRS:
-            _check_loss(metrics["average_precision"], precision, largest_loss)
+        return _rebuilt(exported, output, precision, release)
+    calibration, metrics, data = _measured(exported, precision, pairs, population)
+    if len(pairs) >= _ENOUGH_PAIRS:
+        _check_loss(metrics["average_precision"], precision, largest_loss)
     graph = exported.graph(precision)
     base = exported.base if trained is None else trained.base
     manifest = Manifest(
@@ -164,7 +159,7 @@ def export_artifact(
             "weights_sha256": exported.base.sha256,
             "config": _CONFIG if precision == "int8" else {},
             "calibrated_on": data,
-            "with": {library: version(library).split("+")[0] for library in _LIBRARIES},
+            "with": _libraries(),
             **({} if trained is None else _training(trained)),
         },
         metrics=metrics,
@@ -174,7 +169,6 @@ def export_artifact(
         TOKENIZER: exported.tokenizer.to_str().encode(),
         CALIBRATION: calibration_file(calibration),
         CARD: model_card(manifest, calibration).encode(),
-        **head,
     }
     return write_artifact(output, manifest, files)
 
@@ -294,18 +288,17 @@ def _training(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _kept(
-    exported: Exported, output: Path, precision: str
-) -> tuple[Calibration, dict[str, Any], dict[str, Any]]:
-    """Return calibration, metrics and their data from the artifact at `output`.
+def _rebuilt(exported: Exported, output: Path, precision: str, release: str) -> Artifact:
+    """Write the artifact at `output` again, with a new graph and all else as it was; return it.
 
-    Raises TrainingError where it has other vectors, on which they would be wrong.
+    Raises TrainingError where it has other vectors, on which its calibration would be wrong.
     """
     previous = _previous(output)
     rows = exported.rows(SAMPLE_TEXTS)
     before = open_session(onnx.load_model(previous.path / MODEL))
-    after = open_session(exported.graph(precision))
-    if previous.manifest.dimension != _dimension(exported.graph(precision)):
+    graph = exported.graph(precision)
+    after = open_session(graph)
+    if previous.manifest.dimension != _dimension(graph):
         raise TrainingError(f"{output}: holds vectors of another dimension; give --pairs FILE")
     change = np.abs(
         encode_rows(before, rows, together=True) - encode_rows(after, rows, together=True)
@@ -315,12 +308,18 @@ def _kept(
             f"{output}: its calibration cannot be kept, the new vectors differ by up to "
             f"{change:.4f}; give --pairs FILE"
         )
-    manifest = previous.manifest
-    return (
-        previous.calibration,
-        manifest.metrics,
-        manifest.made.get("calibrated_on", {}),
-    )
+    made = {**previous.manifest.made, "with": _libraries()}
+    update = {"name": output.name, "version": release, "precision": precision, "made": made}
+    manifest = previous.manifest.model_copy(update=update)
+    files = {name: (previous.path / name).read_bytes() for name in previous.manifest.files}
+    files[MODEL] = graph.SerializeToString(deterministic=True)
+    files[TOKENIZER] = exported.tokenizer.to_str().encode()
+    files[CARD] = model_card(manifest, previous.calibration).encode()
+    return write_artifact(output, manifest, files)
+
+
+def _libraries() -> dict[str, str]:
+    return {library: version(library).split("+")[0] for library in _LIBRARIES}
 
 
 def _previous(output: Path) -> Artifact:
