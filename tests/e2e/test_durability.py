@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.encoders.artifact import FILES, find_artifact, load_artifact, write_artifact
+from app.encoders.artifact import find_artifact, load_artifact, write_artifact
 from tests.e2e.conftest import Process, Start
 
 ANCHORS = "/v1/collections/default/anchors"
@@ -118,7 +118,7 @@ def renamed_artifact(folder: Path) -> Path:
     """Return a copy of the shipped artifact under another name: another encoder by its hash."""
     shipped = load_artifact(find_artifact("all-minilm-l6-v2"))
     manifest = shipped.manifest.model_copy(update={"name": folder.name})
-    contents = {name: (shipped.path / name).read_bytes() for name in FILES}
+    contents = {name: (shipped.path / name).read_bytes() for name in shipped.manifest.files}
     return write_artifact(folder, manifest, contents).path
 
 
