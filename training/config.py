@@ -81,8 +81,8 @@ class TrainConfig(BaseModel):
     ranking: float = Field(
         0.0,
         ge=0,
-        description="Weight of ranking every labelled duplicate of a batch above every labelled "
-        "non-duplicate, beside the loss.",
+        description="Weight of ranking every duplicate of a batch above every explicit "
+        "non-duplicate, labelled or mined, beside the loss.",
     )
     labelled_negatives: bool = Field(
         True, description="Labelled non-duplicates join the batch as negatives."
@@ -108,7 +108,7 @@ class TrainConfig(BaseModel):
     )
 
     unlabelled: Path | None = Field(
-        None, description="Unlabelled texts on which to stay close to the teacher's similarities."
+        None, description="Unlabelled texts on which to stay close to the teacher's vectors."
     )
     unlabelled_a_step: int = Field(64, ge=2, description="Unlabelled texts in a batch.")
     unlabelled_limit: int = Field(
@@ -116,7 +116,7 @@ class TrainConfig(BaseModel):
     )
     stay_close: float = Field(1.0, ge=0, description="Weight of staying close.")
     teacher: str = Field(
-        "", description="Model or artifact whose similarities to keep; the base itself if empty."
+        "", description="Model or artifact whose vectors to keep; the base itself if empty."
     )
     teacher_share: float = Field(
         1.0,
@@ -178,6 +178,10 @@ class TrainConfig(BaseModel):
             raise ValueError("teacher: needs unlabelled texts to learn on (unlabelled)")
         if self.loss == "original" and not (self.labelled_negatives or self.mine):
             raise ValueError("loss: original needs explicit negatives (labelled_negatives or mine)")
+        if self.ranking and not (self.labelled_negatives or self.mine):
+            raise ValueError("ranking: needs explicit negatives (labelled_negatives or mine)")
+        if self.ranking and self.loss == "original":
+            raise ValueError("ranking: joins a loss over the batch, which original is not")
         return self
 
     def saved(self) -> dict[str, Any]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _LARGEST = 127
+# What sentence-transformers leaves in every folder of a model.
+_MODEL_FILE = "modules.json"
 _STEPS, _SCALE, _WHOLE = ".steps", ".scale", ".whole"
 
 
@@ -73,15 +75,20 @@ def applied(base: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str,
 def write_delta(model: str, base: str, share: float, output: Path) -> Path:
     """Write what a tuned model has learnt over its base, whole or not at all; return the file.
 
-    Raises TrainingError where either cannot be loaded or the base is another model's.
+    Raises TrainingError where either cannot be loaded, the base is another model's or cannot be
+    told again by a hash of its weights.
     """
     from safetensors.torch import save_file
 
+    if not 0 < share <= 1:
+        raise TrainingError(f"--share: must be above 0 and at most 1, not {share:g}")
     start = find_base(base)
+    if start.sha256 is None:
+        raise TrainingError(f"{base}: is no folder with one file of weights, to be known again by")
     kept = difference(_loaded(start).state_dict(), _loaded(find_base(model)).state_dict(), share)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
-    metadata = {"base": base, "base_sha256": start.sha256 or "", "share": f"{share:g}"}
+    metadata = {"base": base, "base_sha256": start.sha256, "share": f"{share:g}"}
     with run.writing(output.parent):
         save_file(kept, str(partial), metadata=metadata)
     partial.replace(output)
@@ -91,8 +98,8 @@ def write_delta(model: str, base: str, share: float, output: Path) -> Path:
 def apply_delta(file: Path, output: Path) -> Path:
     """Write the model folder that a file of differences makes of its base; return it.
 
-    A folder that is there is replaced. Raises TrainingError where the file cannot be read, or the
-    base is not the one that it was made from.
+    A model that is there is replaced. Raises TrainingError where the file cannot be read, the base
+    is not the one that it was made from, or the folder holds something else.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -105,17 +112,21 @@ def apply_delta(file: Path, output: Path) -> Path:
     if "base" not in metadata:
         raise TrainingError(f"{file}: does not say what base it belongs to")
     start = find_base(metadata["base"])
-    if (start.sha256 or "") != metadata.get("base_sha256"):
+    if start.sha256 is None or start.sha256 != metadata.get("base_sha256"):
         raise TrainingError(
             f"{file}: belongs to weights of {metadata['base']} with SHA-256 "
             f"{metadata.get('base_sha256')}, not {start.sha256}"
         )
+    if output.exists() and not (output / _MODEL_FILE).is_file():
+        raise TrainingError(f"{output}: holds something else than a model; give another folder")
     model = _loaded(start)
     model.load_state_dict(applied(model.state_dict(), kept))
-    shutil.rmtree(output, ignore_errors=True)
+    made = output.with_name(f".{output.name}.made")
+    shutil.rmtree(made, ignore_errors=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    run.save_model(model, output)
-    return output
+    run.save_model(model, made)
+    shutil.rmtree(output, ignore_errors=True)
+    return made.rename(output)
 
 
 def _loaded(base: Base) -> SentenceTransformer:

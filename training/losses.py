@@ -80,7 +80,10 @@ class BatchLoss(nn.Module):
         return loss
 
     def _ranked(self, similarities: Tensor, negative: Tensor, *, explicit: bool) -> Tensor:
-        """Return `pair_ranking` of the labelled pairs of all processes, the same in each."""
+        """Return `pair_ranking` of the duplicates and explicit negatives of all processes.
+
+        The same in each. A lone row's text and itself count as the duplicates that they are.
+        """
         places = torch.arange(len(similarities), device=similarities.device)
         own = places[: len(similarities) if explicit else 0]
         own = own[negative[own, len(similarities) + own]]

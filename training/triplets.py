@@ -79,8 +79,8 @@ def in_batch_softmax(similarities: Tensor, negative: Tensor, scale: float) -> Te
 def pair_ranking(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
     """Return log(1 + sum over i, j of exp(scale (negative_j - positive_i))) / scale, a scalar.
 
-    positive: (n,) similarities of labelled duplicates, negative: (m,) of labelled non-duplicates,
-    whoever their anchors are: every duplicate is to be more alike than every non-duplicate, which
+    positive: (n,) similarities of duplicates, negative: (m,) of explicit non-duplicates, whoever
+    their anchors are: every duplicate is to be more alike than every non-duplicate, which
     is what one cut-off for all asks of them (CoSENT, Su 2022, https://kexue.fm/archives/8847).
     Divided by the scale it is a cosine, as the margin losses are. 0 where either is empty.
     """

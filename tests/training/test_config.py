@@ -175,6 +175,8 @@ BASIS = 'output = "o"\npairs = ["p.tsv"]\n'
             BASIS + 'loss = "original"\nlabelled_negatives = false',
             "loss: original needs explicit negatives",
         ),
+        (BASIS + "ranking = 1\nlabelled_negatives = false", "ranking: needs explicit negatives"),
+        (BASIS + 'ranking = 1\nloss = "original"', "ranking: joins a loss over the batch"),
         ('output = "o"\npairs = []', "pairs: Tuple should have at least 1 item"),
         ('output = "o"\npairs = [1]', "pairs.0: Input is not a valid path"),
     ],

@@ -76,6 +76,33 @@ def test_a_file_and_its_base_make_the_model(
     assert not (tmp_path / "none").exists()
 
 
+def test_nothing_but_a_model_is_replaced(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder with anything else stays; a model gives way to the new one."""
+    file, thesis = tmp_path / "d.safetensors", tmp_path / "work" / "thesis.txt"
+    base = str(tiny_model_folder)
+    assert main(["write", base, "--base", base, "--output", str(file)]) == 0
+    thesis.parent.mkdir()
+    thesis.write_text("all of it")
+    assert main(["apply", str(file), "--output", str(thesis.parent)]) == 1
+    assert "holds something else than a model" in capsys.readouterr().err
+    assert thesis.read_text() == "all of it"
+    for _ in range(2):
+        assert main(["apply", str(file), "--output", str(tmp_path / "model")]) == 0
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_a_share_beyond_the_way_is_refused(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """60 was meant to be 0.6."""
+    base = str(tiny_model_folder)
+    given = ["write", base, "--base", base, "--share", "60", "--output", str(tmp_path / "d")]
+    assert main(given) == 1
+    assert "must be above 0 and at most 1, not 60" in capsys.readouterr().err
+
+
 def test_a_file_that_is_none_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -153,9 +153,36 @@ def test_the_recipe_in_words_knows_the_settings() -> None:
         ),
         "25% of a batch is filled with neighbouring groups.",
         (
-            "On 64 unlabelled texts a step it is held close to the similarities of the base "
-            "(weight 1), so as to forget less."
+            "On 64 unlabelled texts a step it is held close to the vectors of its base (weight 1), "
+            "so as to forget less."
         ),
         "The result is 70% of the tuned weights and the rest the base's.",
         "Seed 0.",
     ]
+
+
+def test_the_recipe_tells_ranking_and_teacher() -> None:
+    """With their weights and shares; a teacher alone is not mixed."""
+    config = TrainConfig(
+        output=Path("run"),
+        pairs=(Path("pairs.csv"),),
+        mean_weight=0.5,
+        ranking=4.0,
+        unlabelled=Path("texts.txt"),
+        unlabelled_limit=24000,
+        teacher="all-mpnet-base-v2",
+        teacher_share=0.5,
+    ).model_dump(mode="json")
+    told = recipe(config)
+    assert "L1 weighs 0.5, L2 1" in told[0]
+    assert (
+        "Beside it, every duplicate of a batch is ranked above every explicit non-duplicate "
+        "(weight 4, scale 20)." in told
+    )
+    assert (
+        "On 64 unlabelled texts a step out of 24,000 it is held close to the vectors of "
+        "all-mpnet-base-v2, turned into its base's space, mixed 50% with its base's (weight 1), so "
+        "as to forget less." in told
+    )
+    alone = recipe({**config, "teacher_share": 1.0})
+    assert any("turned into its base's space (weight 1)" in sentence for sentence in alone)

@@ -38,7 +38,7 @@ def recipe(config: Json, *, steps: int | None = None) -> list[str]:
         weights = f", weight decay {decay:g}" if decay else ""
         frozen = "; the word embeddings stay as they are" if config.get("freeze_embeddings") else ""
         found.append(f"AdamW with a learning rate of {rate:g}{rising}{weights}{frozen}.")
-    found += [*_negatives(config), *_closeness(config)]
+    found += [_ranking(config), *_negatives(config), *_closeness(config)]
     if "seed" in config:
         found.append(f"Seed {config['seed']}.")
     return [sentence for sentence in found if sentence]
@@ -64,6 +64,16 @@ def _loss(config: Json) -> str:
     return f"Loss: {'; '.join(parts)}."
 
 
+def _ranking(config: Json) -> str:
+    weight, scale = number(config.get("ranking")), number(config.get("scale"))
+    if not weight:
+        return ""
+    return (
+        f"Beside it, every duplicate of a batch is ranked above every explicit non-duplicate "
+        f"(weight {weight:g}, scale {scale or 0:g})."
+    )
+
+
 def _negatives(config: Json) -> list[str]:
     found = []
     if config.get("labelled_negatives"):
@@ -87,10 +97,18 @@ def _closeness(config: Json) -> list[str]:
     found = []
     weight, texts = number(config.get("stay_close")), number(config.get("unlabelled_a_step"))
     if config.get("unlabelled") and weight:
-        teacher = config.get("teacher") or "the base"
+        limit = number(config.get("unlabelled_limit"))
+        of = f" out of {limit:,.0f}" if limit else ""
+        whose = "its base"
+        if config.get("teacher"):
+            share = number(config.get("teacher_share"))
+            mixed = (
+                f", mixed {share:.0%} with its base's" if share is not None and share < 1 else ""
+            )
+            whose = f"{config['teacher']}, turned into its base's space{mixed}"
         found.append(
-            f"On {texts or 0:.0f} unlabelled texts a step it is held close to the similarities of "
-            f"{teacher} (weight {weight:g}), so as to forget less."
+            f"On {texts or 0:.0f} unlabelled texts a step{of} it is held close to the vectors of "
+            f"{whose} (weight {weight:g}), so as to forget less."
         )
     blend = number(config.get("blend"))
     if blend is not None and blend < 1:
