@@ -3,7 +3,7 @@
 # make test-docker   the images and the compose file, on a real engine
 # make main-job, make side-by-side   the figures of the README, from the texts in DATA
 # make train     the whole training recipe on the sample of the project; RUN=… says where
-# make encoder   build the shipped encoder again from its pinned weights
+# make encoder   build the shipped encoders again from their pinned weights
 # Settings of the service are environment variables: see docs/operations.md.
 
 SHELL := /bin/sh
@@ -43,6 +43,8 @@ train: $(VENV)/.training
 
 encoder: $(VENV)/.training
 	$(BIN)/python -m training.export
+	$(BIN)/python -m training.delta apply training/deltas/deja-en-1.safetensors --output runs/deja-en-1
+	$(BIN)/python -m training.export --model runs/deja-en-1 --output app/artifacts/deja-en-1
 
 main-job: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.main_job --data $(DATA)

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from app import DEFAULT_ENCODER
 from app.deduping.reading import FileFormat
-
-ENCODER = "all-minilm-l6-v2"
 
 
 def dedupe(
@@ -44,7 +43,7 @@ def dedupe(
     ] = "text",
     encoder: Annotated[
         str, typer.Option(help="Encoder artifact: a shipped one's name, or a path.")
-    ] = ENCODER,
+    ] = DEFAULT_ENCODER,
     precision: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of pairs left out that are to be duplicates."),

@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app import DEFAULT_ENCODER
 from app.domain.errors import SettingsError
 
 PREFIX = "DEJA_"
@@ -31,7 +32,7 @@ class Settings(BaseSettings):
         Path("data"), description="Folder of the database and the index; one process a folder."
     )
     encoder: str = Field(
-        "all-minilm-l6-v2",
+        DEFAULT_ENCODER,
         description="Encoder artifact: a name (shipped, or in `DEJA_ENCODERS_DIR`) or a path.",
     )
     encoders_dir: Path | None = Field(

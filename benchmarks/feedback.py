@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from app import DEFAULT_ENCODER
 from app.domain.recalibration import (
     SPREADS,
     Quality,
@@ -129,7 +130,7 @@ def main() -> None:
     """Print a table for each file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs", nargs="+", type=Path, help="files of labelled pairs")
-    parser.add_argument("--encoder", default="all-minilm-l6-v2")
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER)
     parser.add_argument("--limit", type=int, default=3000, help="pairs of each file (%(default)s)")
     parser.add_argument("--draws", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)

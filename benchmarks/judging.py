@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app import DEFAULT_ENCODER
 from app.domain.anchors import CollectionSettings, Draft, encoded_draft
 from app.encoders.artifact import find_artifact, load_artifact
 from app.encoders.head import head_of
@@ -37,7 +38,7 @@ def main() -> None:
     """Measure as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pairs", type=Path)
-    parser.add_argument("--artifact", default="all-minilm-l6-v2")
+    parser.add_argument("--artifact", default=DEFAULT_ENCODER)
     parser.add_argument("--anchors", type=int, default=10_000)
     parser.add_argument("--questions", type=int, default=400)
     chosen = parser.parse_args()

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app import DEFAULT_ENCODER
 from app.api.answers import DuplicatesOut
 from tests.conftest import CollectionClient
 
@@ -28,7 +29,7 @@ def test_a_paraphrase_finds_its_anchor_first(faq: CollectionClient) -> None:
     DuplicatesOut.model_validate(answer, strict=False, extra="forbid")
     assert list(answer) == ["question", "verdict", "label", "matches", "encoder", "truncated"]
     assert answer["question"] == "How can I reset my pin code?"
-    assert answer["encoder"] == "all-minilm-l6-v2"
+    assert answer["encoder"] == DEFAULT_ENCODER
     assert answer["truncated"] is False
     assert answer["label"] == "pin"
     assert answer["verdict"] == answer["matches"][0]["verdict"] == "duplicate"

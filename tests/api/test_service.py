@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app import DEFAULT_ENCODER
 from app.openapi import schema_text
 from tests.conftest import CollectionClient, Serve
 
@@ -114,7 +115,7 @@ def test_a_key_is_asked_for_on_every_route_but_the_probes(serve: Serve, tmp_path
 def test_info_names_encoder_calibration_and_limits(shared_service: httpx.Client) -> None:
     """What the answers depend on can be read off a running service."""
     info = shared_service.get("/v1/info").json()
-    assert info["encoder"]["name"] == "all-minilm-l6-v2"
+    assert info["encoder"]["name"] == DEFAULT_ENCODER
     assert info["encoder"]["dimension"] == 384
     assert info["limits"]["anchors"] == 1000
     cut_offs = info["calibration"]["cut_offs"]
@@ -168,7 +169,7 @@ def test_embeddings_come_as_numbers_or_as_base64(shared_service: httpx.Client) -
     """Both formats hold the same unit vectors."""
     answers = []
     for encoding in ("base64", "float"):
-        body = {"input": ["How old are you?", "Hi"], "model": "all-minilm-l6-v2"}
+        body = {"input": ["How old are you?", "Hi"], "model": DEFAULT_ENCODER}
         answers.append(
             shared_service.post("/v1/embeddings", json={**body, "encoding_format": encoding}).json()
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app import DEFAULT_ENCODER
 from tests.e2e.compose import (
     TAG,
     Compose,
@@ -36,7 +37,7 @@ WHY_NOT = (
 )
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 
-SHIPPED = "all-minilm-l6-v2"
+SHIPPED = DEFAULT_ENCODER
 ANCHORS = "/v1/collections/default/anchors"
 DUPLICATES = "/v1/collections/default/duplicates"
 QUESTIONS = {
@@ -290,7 +291,7 @@ def test_a_wrong_encoder_name_is_one_line_and_an_exit(compose: Project) -> None:
     assert done.returncode == 1
     line = one_line(said(done), "deja: ")
     assert "no-such-encoder" in line
-    assert f"known names: {SHIPPED}" in line
+    assert f"known names: all-minilm-l6-v2, {SHIPPED}" in line
     before = time.monotonic()
     started = made.up(80)
     assert started.returncode != 0

@@ -85,7 +85,7 @@ def test_an_address_off_loopback_needs_a_key_or_a_word(start: Start, tmp_path: P
         ({"DEJA_PORT": "tcp://10.0.0.1:80"}, "DEJA_PORT=tcp://10.0.0.1:80: "),
         ({"DEJA_PORT": "70000"}, "DEJA_PORT=70000: "),
         ({"DEJA_THREADS": "0"}, "DEJA_THREADS=0: "),
-        ({"DEJA_ENCODER": "nobody"}, "known names: all-minilm-l6-v2"),
+        ({"DEJA_ENCODER": "nobody"}, "known names: all-minilm-l6-v2, deja-en-1"),
         ({"DEJA_ADMIN_KEY_FILE": "/nowhere"}, "DEJA_ADMIN_KEY_FILE=/nowhere: cannot be read"),
         ({"DEJA_AUTH": "on"}, "DEJA_AUTH=on needs DEJA_ADMIN_KEY"),
         ({"DEJA_HOST": "no.such.host.invalid", "DEJA_AUTH": "off"}, "not an address of this"),

@@ -173,7 +173,7 @@ def test_an_artifact_is_found_by_name_then_by_path(folder: Path) -> None:
 
 def test_an_unknown_name_is_refused_with_the_known_ones(folder: Path) -> None:
     """The error for an unknown artifact lists what there is."""
-    with pytest.raises(ArtifactError, match="known names: all-minilm-l6-v2, tiny"):
+    with pytest.raises(ArtifactError, match="known names: all-minilm-l6-v2, deja-en-1, tiny"):
         find_artifact("nothing", [folder.parent])
 
 
