@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FEWEST_PAIRS_A_ROW = 100
 _SHARE_A_ROW = 0.1
 _STEP = 0.005
+_LINEAR = 2  # columns: intercept and similarity
 _ROUNDS = 100
 _SMALLEST_STEP = 1e-10
 
@@ -54,11 +55,12 @@ def fit(
 
     The fit is maximum likelihood for the intercept and the weights of similarity and head; the
     weights of evidence have a normal prior (`training.evidence_prior`), for some of it is rare.
-    Evidence speaks against a duplicate or not at all: a weight that would be above 0 is 0. Where
-    one similarity parts all duplicates from all others, the likelihood has no maximum: then
-    duplicates count as such by (n + 1) / (n + 2) only, n being how many there are, and others
-    likewise (Platt 1999). The table has a row every 0.005 of probability, as far as at least
-    FEWEST_PAIRS_A_ROW pairs lie at or above it, or a tenth of all where that is less.
+    Evidence speaks against a duplicate or not at all: a weight that would be above 0 is 0; so is a
+    head's that would be below. Where one similarity parts all duplicates from all others, the
+    likelihood has no maximum: then duplicates count as such by (n + 1) / (n + 2) only, n being how
+    many there are, and others likewise (Platt 1999). The table has a row every 0.005 of
+    probability, as far as at least FEWEST_PAIRS_A_ROW pairs lie at or above it, or a tenth of all
+    where that is less.
 
     similarities: (n,) cosines; evidence: (n, len(NAMES)), None for a calibration without;
     scores: (n,) of a head, None where there is none; population: what the pairs are, in words.
@@ -145,7 +147,10 @@ def _targets(cosines: NDArray[np.float64], duplicate: NDArray[np.bool_]) -> NDAr
 def _weights(
     values: NDArray[np.float64], targets: NDArray[np.float64], free: int
 ) -> NDArray[np.float64]:
-    """Return the most likely weights: the first `free` without a prior, the others at most 0."""
+    """Return the most likely weights: the first `free` without a prior, the others at most 0.
+
+    After intercept and similarity, what is free is the head, at least 0.
+    """
     names = NAMES[: values.shape[1] - free]
     mean = np.array([0.0] * free + [PRIOR[name] for name in names])
     strength = np.array([0.0] * free + [PRIOR_DEVIATION**-2] * len(names))
@@ -154,7 +159,8 @@ def _weights(
         found = np.zeros(values.shape[1])
         found[kept] = _newton(values[:, kept], targets, mean[kept], strength[kept])
         wrong = found > 0
-        wrong[:free] = False
+        wrong[:free] = found[:free] < 0
+        wrong[:_LINEAR] = False
         if not wrong.any():
             return found
         kept &= ~wrong

@@ -122,9 +122,8 @@ def read_retrieval(
     )
 
 
-def check_names(sets: Sequence[DevSet]) -> None:
+def check_names(names: Sequence[str]) -> None:
     """Raise TrainingError where two sets have one name, under which only one could be reported."""
-    names = [one.name for one in sets]
     for name in names:
         if names.count(name) > 1:
             raise TrainingError(f"two sets are called {name}; rename one of the files")

@@ -193,7 +193,7 @@ def _sets(chosen: argparse.Namespace) -> list[DevSet]:
                 threads=chosen.threads,
             )
         )
-    check_names(sets)
+    check_names([one.name for one in sets])
     for one in sets:
         if one.dropped:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in one.dropped.items())

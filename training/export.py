@@ -24,6 +24,7 @@ from app.domain.errors import ArtifactError, DejaError
 from app.encoders.artifact import (
     CALIBRATION,
     CARD,
+    LABELS,
     MODEL,
     NAME_PATTERN,
     SHIPPED,
@@ -352,12 +353,16 @@ def _dimension(model: onnx.ModelProto) -> int:
     return int(encode_rows(session, ids.tolist(), together=False).shape[1])
 
 
-def calibration_file(calibration: Calibration) -> bytes:
-    """Return the bytes of a calibration's file."""
-    return (json.dumps(calibration.to_json(), indent=1) + "\n").encode()
+def calibration_file(calibration: Calibration, labels: Mapping[str, object] | None = None) -> bytes:
+    """Return the bytes of a calibration's file.
+
+    labels: its section for one-shot labels, as the file has it, if there is one.
+    """
+    written = {**calibration.to_json(), **({} if labels is None else {LABELS: labels})}
+    return (json.dumps(written, indent=1) + "\n").encode()
 
 
-def _check_name(output: Path) -> None:
+def check_name(output: Path) -> None:
     """Raise TrainingError unless an artifact can be named like the folder."""
     if not re.fullmatch(NAME_PATTERN, output.name):
         raise TrainingError(
@@ -408,7 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             pairs = read_natural_pairs(chosen.pairs)
         # Whatever would be refused is refused before the work, not after it.
-        _check_name(chosen.output)
+        check_name(chosen.output)
         release = chosen.release or _release(chosen.output, pairs)
         artifact = export_artifact(
             export_model(chosen.model),

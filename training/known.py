@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit
 
+from app.domain.calibration import Calibration, CalibrationError
 from training.calibrate import fit, log_loss, log_odds
 from training.metrics import average_precision, expected_calibration_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from app.domain.calibration import Calibration
 
 # What a calibration may know beside the similarity, least first.
 KINDS = {
@@ -77,6 +76,38 @@ def crossed(parts: Sequence[Known], kind: str) -> NDArray[np.float64]:
         rest = Known.joined([other for number, other in enumerate(parts) if number != place])
         found.append(part.log_odds(rest.fit(kind, "all but one part")))
     return np.concatenate(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A kind of calibration, fitted on the first of several parts and on all of them.
+
+    crossed: log odds of the pairs of all parts, each part's by a fit on the others, (n,).
+    """
+
+    halfway: Calibration
+    crossed: NDArray[np.float64]
+    whole: Calibration
+
+
+def fits_of(parts: Sequence[Known], population: str) -> dict[str, Fitted]:
+    """Return the fits by kind, the least that is known first, without kinds that have no fit.
+
+    Raises CalibrationError where none has.
+    """
+    whole = Known.joined(parts)
+    found: dict[str, Fitted] = {}
+    problem = CalibrationError("there is nothing to fit")
+    for kind in whole.kinds():
+        try:
+            found[kind] = Fitted(
+                parts[0].fit(kind, population), crossed(parts, kind), whole.fit(kind, population)
+            )
+        except CalibrationError as error:
+            problem = error
+    if not found:
+        raise problem
+    return found
 
 
 def figures(

@@ -1,9 +1,11 @@
 """Fit the probability of an artifact afresh: `python -m training.refit ARTIFACT --pairs FILE`.
 
-The encoder stays as it is. With `--train`, a pairwise head is trained on its vectors of those
-pairs. The pairs of `--pairs` are split by their graph into halves, and each is measured by a fit
-on the other; so is the table of cut-offs. What is written was fitted on both. `--elsewhere`
-measures the fit on pairs of other domains. What comes out is a whole artifact in `--output`.
+The encoder stays as it is, and so do its head and its one-shot labels. With `--train`, another
+pairwise head is trained on its vectors of those pairs. The pairs of `--pairs` are split by their
+graph into halves, and each is measured by a fit on the other; so is the table of cut-offs. Of the
+kinds of calibration, the one with the least log loss there is fitted on both halves and written.
+`--elsewhere` measures the fit on pairs of other domains. What comes out is a whole artifact in
+`--output`.
 """
 
 from __future__ import annotations
@@ -19,20 +21,16 @@ import numpy as np
 from scipy.special import expit
 
 from app.domain.errors import DejaError
-from app.encoders.artifact import CALIBRATION, CARD, HEAD, find_artifact, load_artifact
-from app.encoders.artifact import write_artifact as write
+from app.encoders.artifact import HEAD, find_artifact, load_artifact
 from app.encoders.head import OnnxHead
 from app.encoders.unknown import unknown_to
 from training.calibrate import measured, pair_evidence
-from training.card import model_card
-from training.data import read_natural_pairs
-from training.devsets import set_name
 from training.encoders import ArtifactEncoder
-from training.export import calibration_file
-from training.graph import drop_contradictions, split
+from training.export import check_name
 from training.head import FEWEST_PAIRS, HeadConfig, train_head
-from training.known import Known, crossed, figures
-from training.prepare import apart
+from training.known import Known, figures, fits_of
+from training.refit_artifact import write_refitted
+from training.refit_sets import read_sets
 from training.vectors import pair_similarities
 
 if TYPE_CHECKING:
@@ -40,22 +38,26 @@ if TYPE_CHECKING:
     from app.encoders.artifact import Artifact
     from training.pairs import Pairs
 
-_HALVES = {"fit": 0.5, "test": 0.5}
-
 
 class Refit:
-    """Fits and measures on one artifact's vectors."""
+    """Fits and measures on one artifact's vectors, with its head until another is trained."""
 
     def __init__(self, artifact: Artifact, *, threads: int) -> None:
         self.artifact = artifact
         self.encoder = ArtifactEncoder(artifact, threads=threads)
         self.unknown = unknown_to(artifact)
         self.head: bytes | None = None
+        self.about_head: dict[str, Any] = {}
+        if HEAD in artifact.manifest.files:
+            self.head = (artifact.path / HEAD).read_bytes()
+            self.about_head = dict(artifact.manifest.made.get("head", {}))
 
     def train(self, pairs: Pairs) -> None:
         """Train the head on natural pairs."""
         vectors = self.encoder.encode(pairs.texts).astype(np.float16)
-        self.head = train_head(vectors, pairs, pair_evidence(pairs, self.unknown))
+        config = HeadConfig()
+        self.head = train_head(vectors, pairs, pair_evidence(pairs, self.unknown), config)
+        self.about_head = {"pairs": len(pairs), "sha256": pairs.fingerprint, **asdict(config)}
 
     def know(self, pairs: Pairs) -> Known:
         """Return what is known of pairs, as the service knows it: one side in stored precision."""
@@ -91,52 +93,51 @@ def refit(
 ) -> Artifact:
     """Write the artifact with a probability fitted afresh, say what was measured, return it.
 
-    fewest: with fewer pairs to train on there is no head.
-    Raises PairsError for a file that cannot be used, CalibrationError where nothing can be fitted;
-    then nothing is written.
+    population: what the pairs are, by default their file's name; fewest: with fewer pairs to
+    train on no head is trained. A head that the artifact has stays unless another is trained.
+    Raises TrainingError for a name or a file that cannot be used, CalibrationError where nothing
+    can be fitted; then nothing is written.
     """
+    check_name(output)
+    sets = read_sets(pairs, train, elsewhere, seed=seed)
+    population = population or pairs.name
     made = Refit(artifact, threads=threads)
-    held = drop_contradictions(read_natural_pairs(pairs))
-    others = {set_name(path): drop_contradictions(read_natural_pairs(path)) for path in elsewhere}
-    about: dict[str, Any] = {}
-    if train is not None:
-        taught = drop_contradictions(read_natural_pairs(train))
-        taught = apart(taught, [text for found in (held, *others.values()) for text in found.texts])
-        if len(taught) >= fewest:
-            made.train(taught)
-            about = {"pairs": len(taught), "sha256": taught.fingerprint, **asdict(HeadConfig())}
-        else:
-            _say(f"{len(taught)} pairs are too few for a head; {fewest} are needed")
-    halves = split(held, _HALVES, seed=seed)
-    population = population or artifact.calibration.population
-    fitting, testing = (made.know(halves[name]) for name in _HALVES)
-    further = {name: made.know(found) for name, found in others.items()}
-    name = set_name(pairs)
-    kinds = fitting.kinds()
-    halfway = {kind: fitting.fit(kind, population) for kind in kinds}
-    _say_figures(f"{name}, fitted on one half, measured on the other", _all(testing, halfway))
-    both = [fitting, testing]
+    if sets.taught is not None and len(sets.taught) >= fewest:
+        made.train(sets.taught)
+    elif sets.taught is not None:
+        _say(f"{len(sets.taught)} pairs are too few for a head; {fewest} are needed")
+    both = [made.know(half) for half in sets.halves]
+    further = {name: made.know(found) for name, found in sets.elsewhere.items()}
     every = Known.joined(both)
+    fits = fits_of(both, population)
     pooled = {
-        kind: figures(every.similarities, crossed(both, kind), every.labels) for kind in kinds
+        kind: figures(every.similarities, fitted.crossed, every.labels)
+        for kind, fitted in fits.items()
     }
-    _say_figures(f"{name}, each half by a fit on the other", pooled)
+    halfway = {kind: fitted.halfway for kind, fitted in fits.items()}
+    _say_figures(f"{sets.name}, fitted on one half, measured on the other", _all(both[1], halfway))
+    _say_figures(f"{sets.name}, each half by a fit on the other", pooled)
     for other, found in further.items():
-        _say_figures(f"{other}, by the fit on half of {name}", _all(found, halfway))
+        _say_figures(f"{other}, by the fit on half of {sets.name}", _all(found, halfway))
+    chosen = min(fits, key=lambda kind: pooled[kind]["log_loss"])
     calibration = replace(
-        every.fit(kinds[-1], population),
-        cut_offs_table=measured(expit(crossed(both, kinds[-1])), every.labels),
+        fits[chosen].whole, cut_offs_table=measured(expit(fits[chosen].crossed), every.labels)
     )
+    _say(f"\nchosen: {chosen}")
     _say_calibration(calibration)
-    held_out = {
-        name: pooled[kinds[-1]],
-        **{
+    return write_refitted(
+        artifact,
+        output,
+        calibration,
+        head=made.head,
+        about_head=made.about_head,
+        own=pooled[chosen],
+        elsewhere={
             other: figures(found.similarities, found.log_odds(calibration), found.labels)
             for other, found in further.items()
         },
-    }
-    return _write(
-        artifact, output, calibration, head=made.head, held_out=held_out, pairs=held, about=about
+        name=sets.name,
+        fingerprint=sets.halves[0].fingerprint,
     )
 
 
@@ -145,56 +146,6 @@ def _all(known: Known, fitted: Mapping[str, Calibration]) -> dict[str, dict[str,
         kind: figures(known.similarities, known.log_odds(calibration), known.labels)
         for kind, calibration in fitted.items()
     }
-
-
-def _write(
-    artifact: Artifact,
-    output: Path,
-    calibration: Calibration,
-    *,
-    head: bytes | None,
-    held_out: Mapping[str, Mapping[str, float]],
-    pairs: Pairs,
-    about: Mapping[str, Any],
-) -> Artifact:
-    cut_offs = calibration.cut_offs()
-    first = next(iter(held_out.values()))
-    metrics = artifact.manifest.metrics
-    precisions = metrics.get("average_precision", {})
-    made = {
-        **{key: value for key, value in artifact.manifest.made.items() if key != "head"},
-        "calibrated_on": {
-            "population": calibration.population,
-            "pairs": calibration.pairs,
-            "duplicates": round(calibration.base_rate, 4),
-            "sha256": pairs.fingerprint,
-        },
-        **({"head": dict(about)} if head is not None else {}),
-    }
-    manifest = artifact.manifest.model_copy(
-        update={
-            "name": output.name,
-            "made": made,
-            "metrics": {
-                **metrics,
-                "average_precision": {
-                    **{name: value for name, value in precisions.items() if name != "probability"},
-                    "probability": first["ap_probability"],
-                },
-                "log_loss": first["log_loss"],
-                "duplicate_at": cut_offs.duplicate_at,
-                "review_at": cut_offs.review_at,
-                "held_out": held_out,
-            },
-        }
-    )
-    kept = [name for name in artifact.manifest.files if name != HEAD]
-    files = {name: (artifact.path / name).read_bytes() for name in kept}
-    files[CALIBRATION] = calibration_file(calibration)
-    files[CARD] = model_card(manifest, calibration).encode()
-    if head is not None:
-        files[HEAD] = head
-    return write(output, manifest, files)
 
 
 def _say_figures(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
@@ -215,7 +166,7 @@ def _say_calibration(calibration: Calibration) -> None:
         "head": calibration.head,
         **calibration.evidence,
     }
-    _say("\nweights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items()))
+    _say("weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items()))
     cut_offs = calibration.cut_offs()
     _say(f"duplicate at {cut_offs.duplicate_at}, review at {cut_offs.review_at}")
     _say(f"{'probability':<14}{'precision':>10}{'recall':>8}")
@@ -242,7 +193,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the split into halves (%(default)s)"
     )
-    parser.add_argument("--population", default="", help="what the pairs are, in words")
+    parser.add_argument(
+        "--population", default="", help="what the pairs are, in words (the file's name)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the encoder (%(default)s)")
     return parser.parse_args(arguments)
 
@@ -261,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threads=chosen.threads,
             seed=chosen.seed,
         )
-    except (DejaError, ValueError) as error:
+    except (DejaError, OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     _say(f"\n{written.path}: ready")

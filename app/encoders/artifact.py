@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,7 +143,7 @@ def write_artifact(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     renamed into place; an artifact already there is replaced.
 
     manifest: its `files` are filled in here; files: contents by name, all of FILES.
-    Raises ArtifactError where a file is missing from `files`.
+    Raises ArtifactError where a file is missing from `files` or the folder could not be loaded.
     """
     for name in FILES:
         if name not in files:
@@ -160,11 +160,12 @@ def write_artifact(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -
             _write(fresh / name, files[name])
         _write(fresh / MANIFEST, text.encode())
         _sync_folder(fresh)
+        written = _checked(fresh, path)
         _swap(path, fresh, staging / "old")
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(staging)
-    return load_artifact(path)
+    return written
 
 
 def find_artifact(name_or_path: str | Path, folders: Iterable[Path] = ()) -> Path:
@@ -235,6 +236,14 @@ def _swap(path: Path, fresh: Path, aside: Path) -> None:
     except OSError:
         aside.rename(path)
         raise
+
+
+def _checked(fresh: Path, path: Path) -> Artifact:
+    """Return the artifact in `fresh` as it will be at `path`. Raises ArtifactError, naming that."""
+    try:
+        return replace(load_artifact(fresh), path=path)
+    except ArtifactError as error:
+        raise ArtifactError(path / Path(error.path).name, error.problem) from error
 
 
 def _sync_folder(path: Path) -> None:

@@ -127,6 +127,16 @@ def test_evidence_never_speaks_for_a_duplicate() -> None:
     assert found.most_evidence == 0.0
 
 
+def test_a_head_never_speaks_the_wrong_way() -> None:
+    """Drawn with a weight below 0, it has none, and the rest is fitted as without it."""
+    rng = np.random.default_rng(8)
+    similarities, scores = rng.uniform(0, 1, 20_000), rng.normal(size=20_000)
+    labels = rng.random(20_000) < expit(-6 + 9 * similarities - 0.5 * scores)
+    evidence = np.zeros((20_000, len(NAMES)))
+    found = fit(similarities, labels, population="drawn", evidence=evidence, scores=scores)
+    assert found == fit(similarities, labels, population="drawn", evidence=evidence)
+
+
 def test_unseen_evidence_keeps_its_prior() -> None:
     """Pairs that show nothing of a piece leave it where it was."""
     similarities, labels = drawn(2_000, -6, 9)

@@ -2,23 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
+from scipy.special import expit
 
-from app.domain.calibration import Calibration
+from app.domain.calibration import Calibration, CalibrationError
+from app.domain.evidence.pair import NAMES
+from app.domain.labels import FALLBACK
 from app.domain.scoring import Scorer
-from app.encoders.artifact import CARD, HEAD, MODEL, SHIPPED, load_artifact
+from app.encoders.artifact import (
+    CARD,
+    HEAD,
+    MODEL,
+    SHIPPED,
+    Artifact,
+    load_artifact,
+    write_artifact,
+)
 from app.encoders.head import head_of
 from app.encoders.unknown import unknown_to
+from training.calibrate_labels import with_labels
 from training.card import model_card
 from training.data import read_natural_pairs
-from training.known import KINDS, Known, crossed, figures
+from training.evidence_prior import PRIOR
+from training.known import KINDS, Known, crossed, figures, fits_of
 from training.refit import Refit, main, refit
 
 SAMPLE = Path(__file__).parents[2] / "training/sample/pairs.tsv"
 BASE = load_artifact(SHIPPED / "all-minilm-l6-v2")
+
+
+@pytest.fixture(scope="module")
+def headed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Return the base with a head that learned the sample's labels on texts that are not its."""
+    folder = tmp_path_factory.mktemp("headed")
+    lines = SAMPLE.read_text("utf-8").splitlines()
+    unlike = [f"Look: {line}".replace("\t", "\tLook: ", 1) for line in lines[1:]]
+    other = folder / "other.tsv"
+    other.write_text("\n".join([lines[0], *unlike]) + "\n", "utf-8")
+    return refit(BASE, folder / "headed", pairs=SAMPLE, train=other, fewest=1)
+
+
+def backwards(artifact: Artifact, path: Path) -> Artifact:
+    """Return the artifact with a head that says the opposite."""
+    files = {name: (artifact.path / name).read_bytes() for name in artifact.manifest.files}
+    graph = onnx.load_model_from_string(files[HEAD])
+    for constant in graph.graph.initializer:
+        if constant.name == "out16":
+            opposite = -numpy_helper.to_array(constant)
+            constant.CopyFrom(numpy_helper.from_array(opposite, constant.name))
+    files[HEAD] = graph.SerializeToString(deterministic=True)
+    return write_artifact(path, artifact.manifest, files)
 
 
 def test_a_refit_writes_a_whole_artifact(
@@ -30,29 +69,76 @@ def test_a_refit_writes_a_whole_artifact(
     )
     assert (found.path / MODEL).read_bytes() == (BASE.path / MODEL).read_bytes()
     assert found.calibration.population == "the sample"
-    assert found.calibration.head == 0.0  # the pairs to train on are those held out
     held_out = found.manifest.metrics["held_out"]
     assert list(held_out) == ["pairs"]
     assert held_out["pairs"]["pairs"] == found.calibration.pairs
     written = (found.path / CARD).read_text("utf-8")
     assert written == model_card(found.manifest, found.calibration)
     shown = capsys.readouterr().out
+    assert "0 pairs are too few for a head" in shown  # those to train on are those held out
     assert "pairs, each half by a fit on the other" in shown
     assert "duplicate at" in shown
     assert load_artifact(found.path).fingerprint == found.fingerprint
 
 
-def test_a_head_comes_with_its_weight(tmp_path: Path) -> None:
-    """Trained on other pairs, it is in the artifact and the service finds it."""
-    lines = SAMPLE.read_text("utf-8").splitlines()
-    other = tmp_path / "other.tsv"
-    unlike = [f"Look: {line}".replace("\t", "\tLook: ", 1) for line in lines[1:]]
-    other.write_text("\n".join([lines[0], *unlike]) + "\n", "utf-8")
-    found = refit(BASE, tmp_path / "headed", pairs=SAMPLE, train=other, fewest=1)
-    assert HEAD in found.manifest.files
-    assert found.manifest.made["head"]["hidden"] == 128
-    head = head_of(found)
-    assert (head is not None) == (found.calibration.head > 0)
+def test_a_trained_head_replaces_the_one_there(headed: Artifact) -> None:
+    """It comes with its weight, and the service finds it."""
+    assert headed.calibration.head > 0
+    assert headed.manifest.made["head"]["hidden"] == 128
+    assert headed.manifest.made["head"]["pairs"] == 489
+    assert (headed.path / HEAD).read_bytes() != (BASE.path / HEAD).read_bytes()
+    assert head_of(headed) is not None
+
+
+def test_what_is_not_fitted_stays(headed: Artifact, tmp_path: Path) -> None:
+    """The head without --train, and one-shot labels with their figures."""
+    own = replace(FALLBACK, weights=replace(FALLBACK.weights, sharpness=11.0), texts=7)
+    files = {name: (headed.path / name).read_bytes() for name in headed.manifest.files}
+    before = write_artifact(tmp_path / "before", headed.manifest, files)
+    before = with_labels(before, own, [{"set": "x", "accuracy": 0.5}])
+    found = refit(before, tmp_path / "after", pairs=SAMPLE)
+    assert found.calibration == replace(headed.calibration, population="pairs.tsv")
+    assert (found.path / HEAD).read_bytes() == files[HEAD]
+    assert found.manifest.made["head"] == headed.manifest.made["head"]
+    assert found.labels == own
+    assert found.manifest.metrics["labels"] == [{"set": "x", "accuracy": 0.5}]
+
+
+def test_a_head_that_does_not_help_is_left_out(headed: Artifact, tmp_path: Path) -> None:
+    """The rest is fitted without it."""
+    found = refit(backwards(headed, tmp_path / "before"), tmp_path / "after", pairs=SAMPLE)
+    assert found.calibration.head == 0.0
+    assert HEAD not in found.manifest.files
+    assert "head" not in found.manifest.made
+
+
+def test_figures_of_other_pairs_do_not_stay(tmp_path: Path) -> None:
+    """The population is named after the file, and what fp32 had on other pairs is gone."""
+    found = refit(BASE, tmp_path / "fresh", pairs=SAMPLE)
+    metrics = found.manifest.metrics
+    own = metrics["held_out"]["pairs"]
+    assert found.calibration.population == "pairs.tsv"
+    assert metrics["average_precision"] == {
+        "int8": own["ap_similarity"],
+        "probability": own["ap_probability"],
+    }
+    assert "cosine_to_fp32" not in metrics
+    assert metrics["log_loss"] == own["log_loss"]
+
+
+def test_figures_of_the_same_pairs_stay(tmp_path: Path) -> None:
+    """What fp32 had on them is true after another fit as well."""
+    once = refit(BASE, tmp_path / "once", pairs=SAMPLE)
+    known = {**once.manifest.metrics["average_precision"], "fp32": 0.9}
+    metrics = {
+        **once.manifest.metrics,
+        "average_precision": known,
+        "cosine_to_fp32": {"mean": 1.0, "min": 0.9},
+    }
+    again = replace(once, manifest=once.manifest.model_copy(update={"metrics": metrics}))
+    found = refit(again, tmp_path / "again", pairs=SAMPLE)
+    assert found.manifest.metrics["average_precision"] == known
+    assert found.manifest.metrics["cosine_to_fp32"] == {"mean": 1.0, "min": 0.9}
 
 
 def test_the_service_scores_pairs_as_the_fit_saw_them() -> None:
@@ -60,15 +146,49 @@ def test_the_service_scores_pairs_as_the_fit_saw_them() -> None:
     pairs = read_natural_pairs(SAMPLE)
     made = Refit(BASE, threads=1)
     known = made.know(pairs)
-    calibration: Calibration = known.fit(known.kinds()[-1], "the sample")
+    assert known.scores is not None
+    calibration: Calibration = known.fit("+ both", "the sample")
     scorer = Scorer(calibration, None, unknown_to(BASE))
     served = [
-        scorer.of_pair(pairs.texts[left], pairs.texts[right], similarity, 0.0)
-        for left, right, similarity in zip(
-            pairs.left.tolist(), pairs.right.tolist(), known.similarities.tolist(), strict=True
+        scorer.of_pair(pairs.texts[left], pairs.texts[right], similarity, score)
+        for left, right, similarity, score in zip(
+            pairs.left.tolist(),
+            pairs.right.tolist(),
+            known.similarities.tolist(),
+            known.scores.tolist(),
+            strict=True,
         )
     ]
     assert served == pytest.approx(known.log_odds(calibration).tolist(), abs=1e-6)
+
+
+def test_a_kind_without_a_fit_is_passed_over() -> None:
+    """Similarity alone points the wrong way; with the evidence, it does not."""
+    rng = np.random.default_rng(4)
+    count = 20_000
+    evidence = np.zeros((count, len(NAMES)))
+    evidence[:, 0] = rng.random(count) < 0.5
+    cosines = 0.3 + 0.2 * evidence[:, 0] + rng.uniform(0, 0.2, count)
+    log_odds = -1 + 4 * cosines + PRIOR["negation"] * evidence[:, 0]
+    labels = rng.random(count) < expit(log_odds)
+    parts = [
+        Known(cosines[some], evidence[some], None, labels[some])
+        for some in (slice(0, count // 2), slice(count // 2, count))
+    ]
+    assert list(fits_of(parts, "drawn")) == ["+ evidence"]
+    with pytest.raises(CalibrationError, match="must be above 0"):
+        fits_of(
+            [
+                replace(
+                    part,
+                    similarities=-part.similarities,
+                    evidence=0 * part.evidence,
+                    labels=part.similarities > 0.4,
+                )
+                for part in parts
+            ],
+            "drawn",
+        )
 
 
 def test_crossed_log_odds_come_from_the_other_part() -> None:
@@ -95,3 +215,24 @@ def test_a_missing_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert status == 1
     assert "gone.tsv" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_name_that_is_none_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what stands there stays."""
+    output = tmp_path / "not a name"
+    output.mkdir()
+    assert main([str(BASE.path), "--pairs", "gone.tsv", "--output", str(output)]) == 1
+    assert "an artifact is named like its folder" in capsys.readouterr().err
+    assert output.is_dir()
+
+
+def test_a_place_that_cannot_be_written_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, as for a disk that is full."""
+    (tmp_path / "file").write_text("no folder")
+    output = tmp_path / "file" / "fresh"
+    assert main([str(BASE.path), "--pairs", str(SAMPLE), "--output", str(output)]) == 1
+    assert capsys.readouterr().err.startswith("error: [Errno")

@@ -187,3 +187,14 @@ def test_a_head_with_a_weight_must_be_there(tmp_path: Path) -> None:
     assert whole.calibration.head == 0.5
     with pytest.raises(ArtifactError, match=r"head\.onnx: the head cannot be loaded"):
         head_of(whole)
+
+
+def test_what_cannot_be_loaded_replaces_nothing(folder: Path) -> None:
+    """A name that is none is found out before the artifact that is there makes room."""
+    files = {name: (folder / name).read_bytes() for name in FILES}
+    before = load_artifact(folder)
+    unusable = described().model_copy(update={"name": "not a name"})
+    with pytest.raises(ArtifactError, match=r"^[^ ]*/tiny/manifest.json: name: "):
+        write_artifact(folder, unusable, files)
+    assert load_artifact(folder) == before
+    assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]
