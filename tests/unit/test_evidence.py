@@ -14,6 +14,10 @@ WORDS = st.sampled_from(
         "i",
         "enable",
         "disable",
+        "block",
+        "hot",
+        "cold",
+        "cool",
         "not",
         "never",
         "can't",
@@ -113,6 +117,20 @@ def test_each_piece_sees_what_it_is_for(left: str, right: str, expected: str) ->
 def test_what_says_the_same_is_no_evidence(left: str, right: str) -> None:
     """Forms, spellings and case of the same are not taken for a difference."""
     assert set(seen(left, right)) <= {"reordered"}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ("How do I enable ads?", "How do I disable and block ads?", 0.5),
+        ("Is it hot?", "Is it cold and cool?", 0.5),
+        ("Do I enable and allow ads?", "Do I disable and block ads?", 1.0),
+    ],
+)
+def test_an_opposite_counts_once_from_either_side(left: str, right: str, expected: float) -> None:
+    """One word against two is one contrast, and the second of the two differs besides."""
+    assert seen(left, right)["opposite"] == expected
+    assert seen(right, left)["opposite"] == expected
 
 
 def test_a_difference_among_many_counts_for_less() -> None:

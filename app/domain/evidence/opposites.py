@@ -156,6 +156,14 @@ def opposites(stem: str) -> frozenset[str]:
 
 
 def opposed(one: frozenset[str], other: frozenset[str]) -> int:
+    """Return how many stems have their opposite on the other side, each side's counted alone.
+
+    The fewer count: one word against two of another text is one contrast, from either side.
+    """
+    return min(_against(one, other), _against(other, one))
+
+
+def _against(one: frozenset[str], other: frozenset[str]) -> int:
     """Return how many stems of `one` have their opposite in `other`."""
     knowing = {stem for stem in one if not opposites(stem).isdisjoint(other)}
     known = {opposite for stem in other for opposite in opposites(stem) if opposite in one}
