@@ -1,5 +1,7 @@
 """Evidence is symmetric, lies in 0..1, and sees what each of its pieces is for."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,6 +151,31 @@ def test_texts_of_different_unknown_words_are_told_apart() -> None:
     assert compare(analyse("🍕", pizza), analyse("🍉", melon))[place] == 1.0
     assert compare(analyse("🍕", pizza), analyse("🍕", pizza))[place] == 0.0
     assert compare(analyse("I eat pizza 🍕", pizza), analyse("I eat pizza"))[place] == 1 / 16
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("How do I reset my password? 🙏", []),
+        ("How do I reset my password?🍀🍀", []),
+        ("how do i reset my password 🙏🏽 ❤️", []),
+        ("👋 How do I reset my password?", []),
+        ("🙏", ["🙏"]),
+        ("What is it? 🙃", ["🙃"]),
+        ("What does 🙃 mean? 🙃", ["🙃"]),
+        ("What does 🍆 mean? 😀", ["🍆"]),
+        ("Where can I buy 🍕?", ["🍕"]),
+        ("Where can I buy 🍕", ["🍕"]),
+        ("How do I write ꦲꦏ꧀ꦱꦫ", ["ꦲꦏ꧀ꦱꦫ"]),
+    ],
+)
+def test_decoration_is_no_unknown_word(text: str, unknown: list[str]) -> None:
+    """A picture after the last sentence, or a mood at an end, says nothing of what is asked.
+
+    Unless there is nothing else in the text, or it is asked of.
+    """
+    words = frozenset(re.findall(r"[^\x00-\x7f]+", text))
+    assert analyse(text, words).unknown == frozenset(unknown)
 
 
 def test_words_keep_what_belongs_together() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from app.domain.evidence.decoration import undecorated
 from app.domain.evidence.opposites import opposed
 from app.domain.evidence.words import Word, split
 
@@ -37,7 +38,7 @@ class Analysis(NamedTuple):
     negations: whether an odd number of words deny; figures: numbers, versions and codes;
     names: what is written like a name; asks: the kind of answer wanted, "" if it does not say;
     directed: ordered pairs of stems, "x to y" or "y from x"; opposites: of all its words;
-    length: in words; unknown: words that all look the same to the encoder.
+    length: in words; unknown: words that all look the same to the encoder, without decoration.
     """
 
     order: tuple[str, ...]
@@ -79,6 +80,8 @@ def analyse(text: str, unknown: frozenset[str] = _NOTHING) -> Analysis:
             asks = each.asks
         if each.direction:
             directs = True
+    if unknown and order:
+        unknown = undecorated(text, unknown)
     return Analysis(
         tuple(order),
         frozenset(order),
