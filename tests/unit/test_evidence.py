@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.evidence.pair import NAMES, analyse, compare
-from app.domain.evidence.words import split
+from app.domain.evidence.words import MOST, split, word
 
 WORDS = st.sampled_from(
     [
@@ -178,8 +178,36 @@ def test_decoration_is_no_unknown_word(text: str, unknown: list[str]) -> None:
     assert analyse(text, words).unknown == frozenset(unknown)
 
 
+def test_a_direction_is_seen_between_the_last_words_before_it() -> None:
+    """Up to three words of content before it, and the next after it."""
+    text = "Move all my old red blue contacts to the phone to car"
+    assert analyse(text).directed == {
+        ("red", "phon"), ("blu", "phon"), ("contact", "phon"),
+        ("blu", "car"), ("contact", "car"), ("phon", "car"),
+    }  # fmt: skip
+    assert analyse("Did Rome beat Carthage before Greece?").directed == {
+        ("rom", "carthag"), ("rom", "greec"), ("beat", "greec"), ("carthag", "greec"),
+    }  # fmt: skip
+
+
+def test_a_long_text_is_read_no_further_than_by_the_encoder() -> None:
+    """What its vector says nothing of is no evidence, and takes no time."""
+    words = [f"w{place}" for place in range(400)]
+    analysis = analyse(" to ".join(words))
+    assert analysis.length == MOST
+    assert analysis.order == tuple(f"w{place}" for place in range(MOST // 2))
+    assert ("w99", "w100") in analysis.directed
+
+
+def test_very_long_words_are_not_kept() -> None:
+    """A cache of words is for words that come again."""
+    before = word.cache_info().currsize
+    assert [each.stem for each in split("k" * 41 + "x " + "k" * 41)] == ["k" * 41 + "x", "k" * 40]
+    assert word.cache_info().currsize == before
+
+
 def test_words_keep_what_belongs_together() -> None:
     """Contractions, decimals and names of languages are one word; hyphens part two."""
-    assert [word.stem for word in split("Don't re-enable C++ 3.50 node.js's")] == [
+    assert [each.stem for each in split("Don't re-enable C++ 3.50 node.js's")] == [
         "dont", "re", "enabl", "c++", "3.50", "nod", "js",
     ]  # fmt: skip
