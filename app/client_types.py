@@ -40,6 +40,15 @@ class Piece(TypedDict):
     contribution: float
 
 
+class CutOffs(TypedDict):
+    """The probabilities that a verdict was read from, and whether their aims were reached."""
+
+    duplicate_at: float
+    review_at: float
+    duplicate_reached: bool
+    review_reached: bool
+
+
 class Explanation(TypedDict):
     """What a probability is made of: `log_odds` is `intercept` plus all contributions."""
 
@@ -49,7 +58,7 @@ class Explanation(TypedDict):
     log_odds: float
     correction: dict[str, float]
     corrected: float
-    cut_offs: dict[str, float]
+    cut_offs: CutOffs
 
 
 class Match(TypedDict):

@@ -88,7 +88,7 @@ def main() -> None:
             artifact.calibration.log_odds(similarity, None, score)
             for (_, similarity), score in zip(some, scores, strict=True)
         ]
-        judge.scorer.analysis.cache_clear()
+        judge.scorer.forget()
         for _ in range(2):
             began = time.thread_time()
             judge.scorer.likeliest(

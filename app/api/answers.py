@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -20,7 +21,7 @@ class PieceOut(BaseModel):
     contribution: float = Field(description="Weight times value; below 0 it speaks against.")
 
 
-class CorrectionOut(BaseModel):
+class AppliedCorrectionOut(BaseModel):
     """A straight line on the log odds; intercept 0 and slope 1 change nothing."""
 
     intercept: float
@@ -34,7 +35,9 @@ class ExplanationOut(BaseModel):
     intercept: float
     pieces: list[PieceOut] = Field(description="Those seen: the similarity, then what adds to it.")
     log_odds: float
-    correction: CorrectionOut = Field(description="To the collection: its base rate, its feedback.")
+    correction: AppliedCorrectionOut = Field(
+        description="To the collection: its base rate, its feedback."
+    )
     corrected: float = Field(description="correction.intercept + correction.slope * log_odds")
     cut_offs: CutOffsOut = Field(description="The cut-offs that the verdict was read from.")
 
@@ -99,8 +102,5 @@ def explanation_out(found: Explanation) -> dict[str, Any]:
             "slope": figure(found.correction.slope),
         },
         "corrected": figure(found.corrected),
-        "cut_offs": {
-            "duplicate_at": found.cut_offs.duplicate_at,
-            "review_at": found.cut_offs.review_at,
-        },
+        "cut_offs": asdict(found.cut_offs),
     }

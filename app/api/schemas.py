@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -19,6 +19,7 @@ from app.domain.anchors import (
     RegisterStatus,
     Scalar,
 )
+from app.domain.cut_offs import CutOffs
 from app.domain.verdicts import Verdict
 
 TEXT_LIMIT = 4_000
@@ -207,6 +208,23 @@ class CutOffsOut(BaseModel):
 
     duplicate_at: float
     review_at: float
+    duplicate_reached: bool = Field(
+        description="Whether the aim `duplicate_precision` was measured to be reached there; where "
+        "not, its probability is at least the aim. True for an explicit cut-off."
+    )
+    review_reached: bool = Field(
+        description="Whether the aim `review_recall` was measured to be reached there."
+    )
+
+    @classmethod
+    def of(cls, found: CutOffs) -> Self:
+        """Return them as they are shown."""
+        return cls(
+            duplicate_at=found.duplicate_at,
+            review_at=found.review_at,
+            duplicate_reached=found.duplicate_reached,
+            review_reached=found.review_reached,
+        )
 
 
 class FeedbackCountsOut(BaseModel):

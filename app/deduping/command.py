@@ -91,7 +91,8 @@ def run_dedupe(options: DedupeOptions, console: Console) -> str:
                 told.writelines(group_lines(found.groups, rows))
                 told.flush()
             kept.flush()  # a disk that is full says so before either file takes its place
-        return _summary(options, output, found=found, rows=rows, bad=bad, seconds=progress.seconds)
+        said = _summary(options, output, found=found, rows=rows, bad=bad, seconds=progress.seconds)
+        return said + _unreached(options, criteria)
 
 
 def _settings(options: DedupeOptions, calibration: Calibration) -> CollectionSettings:
@@ -160,6 +161,17 @@ def _summary(
         lines = [rows[place].line for place in found.truncated]
         said.append(_places("texts longer than the encoder reads", lines))
     return "\n".join(said)
+
+
+def _unreached(options: DedupeOptions, criteria: Criteria) -> str:
+    """Return the warning of an aim that the encoder's pairs do not reach, "" without."""
+    cut_offs = criteria.standard.cut_offs
+    if cut_offs.duplicate_reached:
+        return ""
+    return (
+        f"\nwarning: a precision of {options.precision} was not measured at any cut-off; taken for "
+        f"duplicates is what has a probability of {cut_offs.duplicate_at:.3f}"
+    )
 
 
 def _places(what: str, lines: list[int]) -> str:

@@ -103,7 +103,7 @@ class CutOffs:
     """The two probabilities that verdicts are read from; `duplicate_at >= review_at` always.
 
     duplicate_reached, review_reached: False where no row of the table was measured to reach the
-    aim and the nearest row stands in. True for an explicit cut-off, which has no aim.
+    aim. True for an explicit cut-off, which has no aim.
     """
 
     duplicate_at: float
@@ -126,7 +126,8 @@ def choose(
 
     `duplicate_at` from an aim is the lowest row whose precision, and every stricter row's, was
     measured to reach `duplicate_precision` (one lucky row is not enough). Where even the strictest
-    row does not, it is that row, and `duplicate_reached` is False.
+    row does not, it is that row or the aim itself, whichever is higher, as pairs of a probability
+    that high are duplicates at least so often; and `duplicate_reached` is False.
 
     `review_at` from an aim is the highest row whose recall was measured to reach `review_recall`;
     where none does, the lowest row, and `review_reached` is False.
@@ -168,7 +169,7 @@ def _reach_precision(table: Sequence[CutOff], aim: float) -> tuple[float, bool]:
             break
         lowest = row.probability
     if lowest is None:
-        return table[-1].probability, False
+        return max(table[-1].probability, aim), False
     return lowest, True
 
 

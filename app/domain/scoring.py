@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from app.domain.calibration import Calibration
 from app.domain.evidence.pair import Analysis, Values, analyse, compare
 
-# Texts whose analyses are kept, about 2 KB each.
+# Texts whose analyses are kept, about 2 KB each; a long one takes up to 20 KB, so fewer are.
 _KEPT = 4096
+_LONG = 400
+_LONG_KEPT = 512
 
 Unknown = Callable[[str], frozenset[str]]
 
@@ -52,12 +54,22 @@ class Scorer:
         self.calibration = calibration
         self._head = head if calibration.head else None
         self._unknown = unknown
-        self.analysis = lru_cache(maxsize=_KEPT)(self._analysis)
+        self._short = lru_cache(maxsize=_KEPT)(self._analysis)
+        self._long = lru_cache(maxsize=_LONG_KEPT)(self._analysis)
 
     @property
     def needs_vectors(self) -> bool:
         """Return whether it looks at the vectors themselves, not only at their cosine."""
         return self._head is not None
+
+    def analysis(self, text: str) -> Analysis:
+        """Return what the evidence needs of a text, kept for the next time."""
+        return self._short(text) if len(text) <= _LONG else self._long(text)
+
+    def forget(self) -> None:
+        """Drop the analyses that are kept."""
+        self._short.cache_clear()
+        self._long.cache_clear()
 
     def _analysis(self, text: str) -> Analysis:
         # What is plain ASCII, every tokenizer has pieces for.

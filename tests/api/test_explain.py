@@ -109,6 +109,22 @@ def test_a_base_rate_lies_between_0_and_1(collection: CollectionClient, wrong: o
     assert response.json()["errors"][0]["loc"] == ["body", "base_rate"]
 
 
+def test_an_aim_that_a_low_base_rate_puts_out_of_reach_is_said(
+    collection: CollectionClient,
+) -> None:
+    """Among pairs of which one in a thousand is a duplicate: by a probability of the aim, 0.8."""
+    usual = collection.http.get("/v1/info").json()["calibration"]["cut_offs"]
+    assert usual["duplicate_reached"] is usual["review_reached"] is True
+    body = {"base_rate": 0.001, "review_recall": 1.0}
+    cut_offs = collection.http.put(collection.url, json=body).json()["cut_offs"]
+    assert cut_offs["duplicate_at"] == 0.8
+    assert cut_offs["duplicate_reached"] is False
+    collection.register("How do I enable dark mode?")
+    (match,) = collection.ask("How to enable a dark mode?", explain=True)["matches"]
+    assert (match["verdict"] == "duplicate") is (match["probability"] >= 0.8)
+    assert match["explanation"]["cut_offs"] == cut_offs
+
+
 def test_texts_that_the_encoder_cannot_read_are_not_duplicates(
     collection: CollectionClient,
 ) -> None:

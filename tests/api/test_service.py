@@ -24,6 +24,13 @@ def test_the_committed_openapi_document_is_the_one_served(shared_service: httpx.
     assert committed == schema_text()
 
 
+def test_schemas_have_names_that_a_generated_client_can_wear() -> None:
+    """Two classes of one name would be told apart by their modules: `app__api__answers__…`."""
+    names = json.loads(schema_text())["components"]["schemas"]
+    assert "CorrectionOut" in names
+    assert not [name for name in names if "__" in name]
+
+
 def test_every_response_carries_a_request_id(shared_service: httpx.Client) -> None:
     """The client's own where it sent one, and on errors too."""
     assert len(shared_service.get("/livez").headers["x-request-id"]) == 32

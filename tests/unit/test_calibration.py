@@ -65,10 +65,10 @@ def test_review_is_the_strictest_row_with_the_recall() -> None:
     assert CALIBRATION.cut_offs(review_recall=0.8).review_at == 0.5
 
 
-def test_an_aim_out_of_reach_takes_the_nearest_row_and_says_so() -> None:
-    """No row has precision 0.95 or recall 1: the strictest and the lowest stand in."""
+def test_an_aim_out_of_reach_is_said() -> None:
+    """No row has precision 0.95 or recall 1: a probability of 0.95 and the lowest row stand in."""
     found = CALIBRATION.cut_offs(duplicate_precision=0.95, review_recall=1.0)
-    assert found == CutOffs(0.9, 0.1, duplicate_reached=False, review_reached=False)
+    assert found == CutOffs(0.95, 0.1, duplicate_reached=False, review_reached=False)
 
 
 def test_explicit_cut_offs_win_over_aims() -> None:
@@ -182,14 +182,15 @@ def test_measured_rows_move_with_the_base_rate_exactly() -> None:
 
 
 def test_rarer_duplicates_need_more_to_be_called_so() -> None:
-    """At 5% duplicates the aim of 0.80 takes the row whose precision was 0.92, at 0.9, and fails.
+    """At 1% duplicates no row has the precision of 0.80; who is called one is so by P >= 0.80.
 
-    The strictest row is at 0.9; its precision, shifted, is below 0.8, and that is said.
+    The strictest row lay at 0.9: there, P is now 0.13, and one pair in six is a duplicate.
     """
-    found = CALIBRATION.cut_offs(correction=Correction.of_base_rate(0.37, 0.05))
-    shifted = logistic(logit(0.9) + logit(0.05) - logit(0.37))
-    assert found.duplicate_at == pytest.approx(shifted)
+    found = CALIBRATION.cut_offs(correction=Correction.of_base_rate(0.37, 0.01))
+    assert found.duplicate_at == 0.80
     assert not found.duplicate_reached
+    worse = replace(CALIBRATION, cut_offs_table=(CutOff(0.9, precision=0.7, recall=0.1),))
+    assert worse.cut_offs() == CutOffs(0.9, 0.9, duplicate_reached=False, review_reached=False)
 
 
 def test_evidence_and_head_add_their_weights() -> None:

@@ -155,6 +155,17 @@ def test_the_cut_off_can_be_said(tmp_path: Path) -> None:
     assert run(file, "--duplicate-at", "1.5").exit_code == 2
 
 
+def test_a_precision_out_of_reach_is_said(tmp_path: Path) -> None:
+    """Then as much is asked of the probability, and only then is there a warning."""
+    file = tmp_path / "q.txt"
+    file.write_text("\n".join(RESET), encoding="utf-8")
+    assert "warning" not in run(file).stdout
+    shown = run(file, "--precision", "1").stdout
+    assert "2 kept, 1 duplicates" in shown
+    assert "warning: a precision of 1.0 was not measured at any cut-off" in shown
+    assert "has a probability of 1.000" in shown
+
+
 class Silent:
     """Hears steps."""
 

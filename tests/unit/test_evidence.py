@@ -1,11 +1,13 @@
 """Evidence is symmetric, lies in 0..1, and sees what each of its pieces is for."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.evidence.pair import NAMES, analyse, compare
-from app.domain.evidence.words import split
+from app.domain.evidence.words import MOST, split, word
 
 WORDS = st.sampled_from(
     [
@@ -14,6 +16,10 @@ WORDS = st.sampled_from(
         "i",
         "enable",
         "disable",
+        "block",
+        "hot",
+        "cold",
+        "cool",
         "not",
         "never",
         "can't",
@@ -115,6 +121,20 @@ def test_what_says_the_same_is_no_evidence(left: str, right: str) -> None:
     assert set(seen(left, right)) <= {"reordered"}
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ("How do I enable ads?", "How do I disable and block ads?", 0.5),
+        ("Is it hot?", "Is it cold and cool?", 0.5),
+        ("Do I enable and allow ads?", "Do I disable and block ads?", 1.0),
+    ],
+)
+def test_an_opposite_counts_once_from_either_side(left: str, right: str, expected: float) -> None:
+    """One word against two is one contrast, and the second of the two differs besides."""
+    assert seen(left, right)["opposite"] == expected
+    assert seen(right, left)["opposite"] == expected
+
+
 def test_a_difference_among_many_counts_for_less() -> None:
     """1 alone; each more word of content that differs halves it: two make a quarter."""
     assert seen("Cheap hotels in Paris", "Cheap hotels in London")["names"] == 1.0
@@ -133,8 +153,61 @@ def test_texts_of_different_unknown_words_are_told_apart() -> None:
     assert compare(analyse("I eat pizza 🍕", pizza), analyse("I eat pizza"))[place] == 1 / 16
 
 
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("How do I reset my password? 🙏", []),
+        ("How do I reset my password?🍀🍀", []),
+        ("how do i reset my password 🙏🏽 ❤️", []),
+        ("👋 How do I reset my password?", []),
+        ("🙏", ["🙏"]),
+        ("What is it? 🙃", ["🙃"]),
+        ("What does 🙃 mean? 🙃", ["🙃"]),
+        ("What does 🍆 mean? 😀", ["🍆"]),
+        ("Where can I buy 🍕?", ["🍕"]),
+        ("Where can I buy 🍕", ["🍕"]),
+        ("How do I write ꦲꦏ꧀ꦱꦫ", ["ꦲꦏ꧀ꦱꦫ"]),
+    ],
+)
+def test_decoration_is_no_unknown_word(text: str, unknown: list[str]) -> None:
+    """A picture after the last sentence, or a mood at an end, says nothing of what is asked.
+
+    Unless there is nothing else in the text, or it is asked of.
+    """
+    words = frozenset(re.findall(r"[^\x00-\x7f]+", text))
+    assert analyse(text, words).unknown == frozenset(unknown)
+
+
+def test_a_direction_is_seen_between_the_last_words_before_it() -> None:
+    """Up to three words of content before it, and the next after it."""
+    text = "Move all my old red blue contacts to the phone to car"
+    assert analyse(text).directed == {
+        ("red", "phon"), ("blu", "phon"), ("contact", "phon"),
+        ("blu", "car"), ("contact", "car"), ("phon", "car"),
+    }  # fmt: skip
+    assert analyse("Did Rome beat Carthage before Greece?").directed == {
+        ("rom", "carthag"), ("rom", "greec"), ("beat", "greec"), ("carthag", "greec"),
+    }  # fmt: skip
+
+
+def test_a_long_text_is_read_no_further_than_by_the_encoder() -> None:
+    """What its vector says nothing of is no evidence, and takes no time."""
+    words = [f"w{place}" for place in range(400)]
+    analysis = analyse(" to ".join(words))
+    assert analysis.length == MOST
+    assert analysis.order == tuple(f"w{place}" for place in range(MOST // 2))
+    assert ("w99", "w100") in analysis.directed
+
+
+def test_very_long_words_are_not_kept() -> None:
+    """A cache of words is for words that come again."""
+    before = word.cache_info().currsize
+    assert [each.stem for each in split("k" * 41 + "x " + "k" * 41)] == ["k" * 41 + "x", "k" * 40]
+    assert word.cache_info().currsize == before
+
+
 def test_words_keep_what_belongs_together() -> None:
     """Contractions, decimals and names of languages are one word; hyphens part two."""
-    assert [word.stem for word in split("Don't re-enable C++ 3.50 node.js's")] == [
+    assert [each.stem for each in split("Don't re-enable C++ 3.50 node.js's")] == [
         "dont", "re", "enabl", "c++", "3.50", "nod", "js",
     ]  # fmt: skip

@@ -22,6 +22,7 @@ from app.domain.anchors import (
 from app.domain.anchors import Draft as DraftOf
 from app.domain.calibration import Calibration, Correction, CutOff, logistic, logit
 from app.domain.evidence.pair import NAMES
+from app.domain.scoring import Scorer
 from app.domain.verdicts import Verdict
 from app.index.memory import MemoryIndex
 from app.storage.memory import MemoryAnchorStore
@@ -234,3 +235,23 @@ def test_a_head_without_a_weight_is_not_asked() -> None:
     assert JUDGE.scorer.needs_vectors
     assert not Judge(replace(CALIBRATION, head=0.0), SignHead()).scorer.needs_vectors
     assert not Judge(CALIBRATION).scorer.needs_vectors
+
+
+def test_few_analyses_of_long_texts_are_kept() -> None:
+    """They take ten times the memory, and must not push out those of short ones either."""
+    read: list[str] = []
+
+    def unknown(text: str) -> frozenset[str]:
+        read.append(text)
+        return frozenset()
+
+    scorer = Scorer(CALIBRATION, unknown=unknown)
+    scorer.analysis("Où?")
+    for place in [*range(513), 512, 0]:
+        scorer.analysis(f"où {place} " + "x" * 400)
+    scorer.analysis("Où?")
+    assert [text[:5].strip() for text in read[-2:]] == ["où 51", "où 0"]
+    assert len(read) == 515
+    scorer.forget()
+    scorer.analysis("Où?")
+    assert read[-1] == "Où?"

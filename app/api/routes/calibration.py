@@ -97,5 +97,5 @@ def _calibration_out(
             fitted_at=fitted.fitted_at,
             applies=fitted.encoder == runtime.encoder.fingerprint,
         ),
-        cut_offs=CutOffsOut(duplicate_at=cut_offs.duplicate_at, review_at=cut_offs.review_at),
+        cut_offs=CutOffsOut.of(cut_offs),
     )

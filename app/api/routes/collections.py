@@ -95,7 +95,7 @@ def _collection_out(runtime: Runtime, collection: Collection) -> CollectionOut:
             review_recall=settings.review_recall,
             base_rate=settings.base_rate,
         ),
-        cut_offs=CutOffsOut(duplicate_at=cut_offs.duplicate_at, review_at=cut_offs.review_at),
+        cut_offs=CutOffsOut.of(cut_offs),
         anchors=anchors,
         labels=labels,
         feedback=FeedbackCountsOut(

@@ -22,7 +22,7 @@ LINES_TOGETHER = 20
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
-JobId = Annotated[str, Path(pattern=r"^[0-9a-f-]{1,64}$")]
+JobId = Annotated[str, Path(description="As `POST …/clusters` gave it.")]
 
 
 @router.post("/collections/{collection}/clusters", status_code=202)

@@ -115,7 +115,7 @@ async def info(runtime: AnyRuntime) -> InfoOut:
             base_rate=calibration.base_rate,
             population=calibration.population,
             pairs=calibration.pairs,
-            cut_offs=CutOffsOut(duplicate_at=cut_offs.duplicate_at, review_at=cut_offs.review_at),
+            cut_offs=CutOffsOut.of(cut_offs),
         ),
         limits=LimitsOut(
             body_bytes=settings.max_body_mib * 2**20, queued_texts=settings.queue_size

@@ -123,6 +123,8 @@ local | remote global
 temporary | permanent
 optional | required mandatory
 """
+# Longer words are no words of a language; they are not looked up, nor kept.
+LONGEST = 40
 _PREFIXES = ("un", "dis", "in", "im", "il", "ir", "non", "de", "anti")
 
 
@@ -141,12 +143,16 @@ OPPOSITES = _read(_TABLE)
 _NONE: frozenset[str] = frozenset()
 
 
-@lru_cache(maxsize=1 << 16)
 def opposites(stem: str) -> frozenset[str]:
     """Return the stems that say the opposite of one: from the table, and without its prefix.
 
     That `enable` is the opposite of an unknown `unenable` only the latter knows.
     """
+    return _opposites(stem) if len(stem) <= LONGEST else _NONE
+
+
+@lru_cache(maxsize=1 << 16)
+def _opposites(stem: str) -> frozenset[str]:
     by_prefix = {
         stem[len(prefix) :]
         for prefix in _PREFIXES
@@ -156,6 +162,14 @@ def opposites(stem: str) -> frozenset[str]:
 
 
 def opposed(one: frozenset[str], other: frozenset[str]) -> int:
+    """Return how many stems have their opposite on the other side, each side's counted alone.
+
+    The fewer count: one word against two of another text is one contrast, from either side.
+    """
+    return min(_against(one, other), _against(other, one))
+
+
+def _against(one: frozenset[str], other: frozenset[str]) -> int:
     """Return how many stems of `one` have their opposite in `other`."""
     knowing = {stem for stem in one if not opposites(stem).isdisjoint(other)}
     known = {opposite for stem in other for opposite in opposites(stem) if opposite in one}

@@ -6,8 +6,10 @@ What a piece weighs is not said here: the calibration of an encoder has weights 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
+from app.domain.evidence.decoration import undecorated
 from app.domain.evidence.opposites import opposed
 from app.domain.evidence.words import Word, split
 
@@ -37,7 +39,7 @@ class Analysis(NamedTuple):
     negations: whether an odd number of words deny; figures: numbers, versions and codes;
     names: what is written like a name; asks: the kind of answer wanted, "" if it does not say;
     directed: ordered pairs of stems, "x to y" or "y from x"; opposites: of all its words;
-    length: in words; unknown: words that all look the same to the encoder.
+    length: in words; unknown: words that all look the same to the encoder, without decoration.
     """
 
     order: tuple[str, ...]
@@ -54,7 +56,7 @@ class Analysis(NamedTuple):
 
 
 def analyse(text: str, unknown: frozenset[str] = _NOTHING) -> Analysis:
-    """Return what the evidence needs of a text.
+    """Return what the evidence needs of a text, of as many words as `split` reads.
 
     unknown: words of it that the encoder knows nothing of.
     """
@@ -79,6 +81,8 @@ def analyse(text: str, unknown: frozenset[str] = _NOTHING) -> Analysis:
             asks = each.asks
         if each.direction:
             directs = True
+    if unknown and order:
+        unknown = undecorated(text, unknown)
     return Analysis(
         tuple(order),
         frozenset(order),
@@ -156,16 +160,16 @@ def _names(words: list[Word]) -> frozenset[str]:
 def _directed(words: list[Word]) -> frozenset[tuple[str, str]]:
     """Return the pairs of content that a word of direction stands between."""
     found = []
+    before: deque[str] = deque(maxlen=3)
     for place, word in enumerate(words):
-        if not word.direction:
-            continue
-        before = [each.stem for each in words[:place] if each.content][-3:]
-        after = next((each for each in words[place + 1 : place + 4] if _goes_on(each)), None)
         # "Different from" says the same either way round.
-        if not before or after is None or not after.content or before[-1].startswith("differ"):
-            continue
-        ends = [(stem, after.stem) for stem in before]
-        found += ends if word.direction > 0 else [(end, start) for start, end in ends]
+        if word.direction and before and not before[-1].startswith("differ"):
+            after = next((each for each in words[place + 1 : place + 4] if _goes_on(each)), None)
+            if after is not None and after.content:
+                ends = [(stem, after.stem) for stem in before]
+                found += ends if word.direction > 0 else [(end, start) for start, end in ends]
+        if word.content:
+            before.append(word.stem)
     return frozenset(found)
 
 

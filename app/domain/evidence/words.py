@@ -6,12 +6,16 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
-from app.domain.evidence.opposites import opposites
+from app.domain.evidence.opposites import LONGEST, opposites
 from app.domain.evidence.stems import stem_of
 
 # Letters and digits of any script; "don't", "3.5" and "C++" are one word, "re-enable" is two.
 _WORDS = re.compile(r"[^\W_]+(?:['’](?=[^\W\d_])[^\W_]+|[.,](?=\d)[^\W_]+)*[+#]*")  # noqa: RUF001
+
+# A word is a token or more, and the shipped encoder reads 256: its vectors know no more either.
+MOST = 256
 
 
 def _set(words: str) -> frozenset[str]:
@@ -101,14 +105,16 @@ class Word:
 
 
 def split(text: str) -> list[Word]:
-    """Return the words of a text, in order; marks and pictures are none."""
+    """Return the first `MOST` words of a text, in order; marks and pictures are none."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return [word(found) for found in _WORDS.findall(text)]
+    return [
+        word(found) if len(found) <= LONGEST else _word(found)
+        for found in (match.group() for match in islice(_WORDS.finditer(text), MOST))
+    ]
 
 
-@lru_cache(maxsize=1 << 16)
-def word(written: str) -> Word:
+def _word(written: str) -> Word:
     """Return what a word is, as it stands in the text."""
     folded = written.casefold().replace("’", "'")  # noqa: RUF001 - the mark that people type
     negation = folded.endswith("n't")
@@ -130,6 +136,9 @@ def word(written: str) -> Word:
         opposites=opposites(stem),
         asks="open" if plain in _OPEN else _CLOSED.get(base) or _CLOSED.get(plain, "") or "",
     )
+
+
+word = lru_cache(maxsize=1 << 16)(_word)
 
 
 def _figure(plain: str) -> str:
