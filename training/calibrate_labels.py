@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from app.encoders.artifact import (
     write_artifact,
 )
 from training.data import read_groups
-from training.devsets import set_name
+from training.devsets import check_names, set_name
 from training.encoders import ArtifactEncoder
 from training.errors import TrainingError
 from training.fields import NONE_LABEL
@@ -69,26 +70,41 @@ def read_sets(
         if vectors is None:
             vectors = encoder.encode(texts.texts)
             if cache is not None:
-                cache.mkdir(parents=True, exist_ok=True)
-                np.save(cache / f"{key}.npy", vectors)
+                _keep(cache, key, vectors)
         found.append(read_shots(set_name(file), texts, vectors, none_label))
     return found
 
 
 def _kept(cache: Path | None, key: str) -> NDArray[np.float32] | None:
-    if cache is None or not (cache / f"{key}.npy").is_file():
+    """Return the vectors that were kept, None where there are none that can be read."""
+    if cache is None:
         return None
-    vectors: NDArray[np.float32] = np.load(cache / f"{key}.npy")
+    try:
+        vectors: NDArray[np.float32] = np.load(cache / f"{key}.npy")
+    except (OSError, EOFError, ValueError):
+        return None
     return vectors
+
+
+def _keep(cache: Path, key: str, vectors: NDArray[np.float32]) -> None:
+    """Keep vectors whole, or not at all."""
+    cache.mkdir(parents=True, exist_ok=True)
+    beside = cache / f".{key}.{os.getpid()}.npy"
+    try:
+        np.save(beside, vectors)
+        beside.replace(cache / f"{key}.npy")
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def measure(sets: Sequence[Shots], *, draws: int, seed: int) -> list[Figures]:
     """Return the figures of each set, measured with weights fitted on the others.
 
-    Raises TrainingError where there is one set alone.
+    Raises TrainingError where there is one set alone, or one twice.
     """
     if len(sets) < 2:
         raise TrainingError("a set is measured with weights fitted on others; give two at least")
+    check_names([shots.name for shots in sets])
     found = []
     for shots in sets:
         others = [other for other in sets if other is not shots]

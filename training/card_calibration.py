@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.calibration import Calibration
+from app.domain.calibration import Calibration, CutOffs
 
 _WORDS = {
     "negation": "one text denies, the other does not",
@@ -63,7 +63,20 @@ of cut-offs with the precision and recall each was measured to have; the default
 | verdict | probability from | precision | recall |
 |---|---|---|---|
 {chr(10).join(rows)}
-"""
+{_not_reached(cut_offs)}"""
+
+
+def _not_reached(cut_offs: CutOffs) -> str:
+    """Return which aims of the defaults no row of the table reaches, nothing if all are."""
+    missed = [
+        f"`{verdict}` aims at {aim}, which no row of the table was measured to reach"
+        for verdict, aim, reached in (
+            ("duplicate", "a precision of 0.80", cut_offs.duplicate_reached),
+            ("review", "a recall of 0.95", cut_offs.review_reached),
+        )
+        if not reached
+    ]
+    return f"\n{'; '.join(missed)}: the nearest row stands in.\n" if missed else ""
 
 
 def _held_out(metrics: Mapping[str, Any]) -> str:

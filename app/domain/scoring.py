@@ -72,8 +72,7 @@ class Scorer:
         self._long.cache_clear()
 
     def _analysis(self, text: str) -> Analysis:
-        # What is plain ASCII, every tokenizer has pieces for.
-        return analyse(text, frozenset() if text.isascii() else self._unknown(text))
+        return analyse(text, self._unknown(text))
 
     def evidence(self, left: str, right: str) -> Values:
         """Return the evidence of a pair, in the order of NAMES."""

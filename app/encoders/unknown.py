@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import string
 from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 
 from app.encoders.artifact import TOKENIZER
 
@@ -20,10 +22,15 @@ def unknown_words(tokenizer: Tokenizer) -> Unknown:
     equal vectors. A text of which nothing is left counts as one such word. A tokenizer without a
     token for the unknown knows everything.
     """
+    plain = _longest_plain(tokenizer)
     token = getattr(tokenizer.model, "unk_token", None)
     unknown = None if token is None else tokenizer.token_to_id(token)
 
     def words(text: str) -> frozenset[str]:
+        runs = text.split()
+        # Most texts are plain, and looking at their tokens takes longer than all other evidence.
+        if runs and text.isascii() and text.isprintable() and max(map(len, runs)) <= plain:
+            return frozenset()
         encoding = tokenizer.encode(text, add_special_tokens=False)
         if not encoding.ids:
             return frozenset([text.strip().casefold()])
@@ -34,6 +41,23 @@ def unknown_words(tokenizer: Tokenizer) -> Unknown:
         )
 
     return words
+
+
+def _longest_plain(tokenizer: Tokenizer) -> int:
+    """Return up to which length a run of printable ASCII is known for sure: 0 if none is.
+
+    WordPiece knows a word of up to so many characters if it has each of them as a piece, at the
+    start and further on.
+    """
+    model = tokenizer.model
+    if not isinstance(model, WordPiece):
+        return 0
+    characters = string.digits + string.ascii_letters + string.punctuation
+    if tokenizer.normalizer is not None:
+        characters = tokenizer.normalizer.normalize_str(characters)
+    pieces = [*characters, *(model.continuing_subword_prefix + one for one in characters)]
+    whole = all(tokenizer.token_to_id(piece) is not None for piece in pieces)
+    return int(model.max_input_chars_per_word) if whole else 0
 
 
 def unknown_to(artifact: Artifact) -> Unknown:

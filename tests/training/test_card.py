@@ -1,11 +1,13 @@
 """The model card: of the base as it is shipped, and of an encoder that was trained."""
 
+from dataclasses import replace
 from typing import Any
 
 from app.domain.calibration import Calibration
 from app.encoders.artifact import CARD, SHIPPED, Manifest, load_artifact
 from tests.training import fake_run
 from training.card import model_card
+from training.card_calibration import calibration_section
 
 BESIDE = {
     "base": {"forum-dev": 0.7711, "shop-questions": 0.8914, "banking": 0.6561, "home": 0.6012},
@@ -102,3 +104,15 @@ def test_names_cannot_break_a_table() -> None:
     """A bar or a line break in a setting stays inside its cell."""
     found = card({"terms": "a | b\n## c `d`"})
     assert "| `terms` | `a \\| b ## c 'd'` |\n" in found
+
+
+def test_an_aim_that_was_not_reached_is_said() -> None:
+    """The default cut-off is the nearest one then, not what it is meant to be."""
+    reached = Calibration.from_json(fake_run.calibration())
+    rows = tuple(replace(row, precision=0.7) for row in reached.cut_offs_table)
+    found = calibration_section(replace(reached, cut_offs_table=rows), {})
+    assert found.endswith(
+        "`duplicate` aims at a precision of 0.80, which no row of the table was measured to reach: "
+        "the nearest row stands in.\n"
+    )
+    assert "aims at" not in calibration_section(reached, {})

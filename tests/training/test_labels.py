@@ -18,7 +18,7 @@ from app.encoders.artifact import (
     load_artifact,
     write_artifact,
 )
-from training.calibrate_labels import main, measure, with_labels
+from training.calibrate_labels import main, measure, read_sets, with_labels
 from training.data import LabelledTexts
 from training.errors import TrainingError
 from training.label_episodes import (
@@ -123,6 +123,51 @@ def test_a_set_is_measured_with_weights_of_the_others() -> None:
     """So one alone cannot be."""
     with pytest.raises(TrainingError, match="give two at least"):
         measure([clusters(3, 5, spread=0.1)], draws=1, seed=0)
+
+
+def test_one_set_twice_is_refused() -> None:
+    """It would be measured with weights fitted on itself."""
+    once = clusters(3, 5, spread=0.1)
+    with pytest.raises(TrainingError, match="two sets are called clusters 0"):
+        measure([once, once], draws=1, seed=0)
+
+
+@pytest.mark.parametrize("size", [0, 40, 200])
+def test_kept_vectors_that_were_cut_are_made_again(tmp_path: Path, size: int) -> None:
+    """And kept whole, with nothing else left in the folder."""
+    file, cache = tmp_path / "set.tsv", tmp_path / "cache"
+    file.write_text("text\tlabel\none\tx\ntwo\tx\nthree\ty\nfour\ty\n", "utf-8")
+    shipped = load_artifact("app/artifacts/all-minilm-l6-v2")
+
+    def vectors() -> list[list[float]]:
+        (shots,) = read_sets(shipped, [file], none_label="NONE", threads=1, cache=cache)
+        found: list[list[float]] = shots.vectors.tolist()
+        return found
+
+    whole = vectors()
+    (kept,) = cache.iterdir()
+    content = kept.read_bytes()
+    kept.write_bytes(content[:size])
+    assert vectors() == whole
+    assert [path.read_bytes() for path in cache.iterdir()] == [content]
+
+
+def test_vectors_that_cannot_be_kept_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the disk is full half-way."""
+
+    def half(path: Path, _vectors: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", half)
+    file = tmp_path / "set.tsv"
+    file.write_text("text\tlabel\none\tx\ntwo\ty\n", "utf-8")
+    shipped = load_artifact("app/artifacts/all-minilm-l6-v2")
+    with pytest.raises(OSError, match="No space left"):
+        read_sets(shipped, [file], none_label="NONE", threads=1, cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_texts_of_no_label_and_splits_are_respected() -> None:

@@ -141,9 +141,21 @@ def test_figures_of_the_same_pairs_stay(tmp_path: Path) -> None:
     assert found.manifest.metrics["cosine_to_fp32"] == {"mean": 1.0, "min": 0.9}
 
 
-def test_the_service_scores_pairs_as_the_fit_saw_them() -> None:
-    """One module of evidence, one head, one sum: log odds agree to 1e-6."""
-    pairs = read_natural_pairs(SAMPLE)
+def test_the_service_scores_pairs_as_the_fit_saw_them(tmp_path: Path) -> None:
+    """One module of evidence, one head, one sum: log odds agree to 1e-6.
+
+    Also where words are too long for the tokenizer, or nothing is left of a text.
+    """
+    lines = [
+        SAMPLE.read_text("utf-8").rstrip(),
+        f"What is {'ab' * 64}?\tWhat is {'cd' * 64}?\t0",
+        f"{'x' * 100} and more\t{'y' * 101} and more\t0",
+        "\x07\x08\t\x05\x06\t0",
+    ]
+    file = tmp_path / "odd.tsv"
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    pairs = read_natural_pairs(file)
+    assert len(pairs) == 489 + 3
     made = Refit(BASE, threads=1)
     known = made.know(pairs)
     assert known.scores is not None
@@ -160,6 +172,7 @@ def test_the_service_scores_pairs_as_the_fit_saw_them() -> None:
         )
     ]
     assert served == pytest.approx(known.log_odds(calibration).tolist(), abs=1e-6)
+    assert known.evidence[-3:, NAMES.index("unknown")].min() > 0
 
 
 def test_a_kind_without_a_fit_is_passed_over() -> None:

@@ -144,3 +144,5 @@ def test_words_without_a_piece_are_named() -> None:
     assert unknown("¿Cómo puedo cambiar mi contraseña?") == frozenset()
     assert unknown("ꦲꦏ and 🍉🍉") == {"ꦲꦏ", "🍉🍉"}
     assert unknown("\u200b ") == {"\u200b"}
+    assert unknown(f"{'x' * 100} {'y' * 101}") == {"y" * 101}
+    assert unknown(" \x07") == {"\x07"}
