@@ -188,15 +188,12 @@ class _Reads:
 
 
 class _Moment(_Reads):
-    def __init__(self, state: _State) -> None:
-        self._state = state
-
-
-class _Transaction(_Reads):
     def __init__(self, state: _State, encoder: str) -> None:
         self._state = state
         self._encoder = encoder
 
+
+class _Transaction(_Moment):
     @property
     def state(self) -> _State:
         return self._state
@@ -349,7 +346,7 @@ class MemoryAnchorStore(_Reads):
     def read(self) -> Iterator[_Reads]:
         """Open reads that all see one moment."""
         # A state that was published is never changed, only replaced.
-        yield _Moment(self._state)
+        yield _Moment(self._state, self._encoder)
 
     def export(self, collection: int) -> Generator[list[Anchor], None, None]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""

@@ -82,12 +82,13 @@ class Reader:
     """Implements `app.domain.ports.AnchorReader` over whatever connection it is given.
 
     connect: opens a connection for one read, or hands out the transaction's.
+    encoder: the number, in this database, of the encoder that the store is opened for.
     """
 
-    # The number, in this database, of the encoder that the store is opened for.
-    _encoder: int
-
-    def __init__(self, connect: Callable[[], AbstractContextManager[Connection]]) -> None:
+    def __init__(
+        self, connect: Callable[[], AbstractContextManager[Connection]], encoder: int
+    ) -> None:
+        self._encoder = encoder
         self._connect = connect
 
     def collection(self, name: str) -> Collection:

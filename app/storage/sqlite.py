@@ -40,14 +40,14 @@ class SqliteAnchorStore(Reader, JobReader):
 
     def __init__(self, path: Path, encoder: str) -> None:
         self._engine = open_engine(path)
-        super().__init__(self._engine.connect)
-        self.feedback = FeedbackReads(self._engine.connect)
         self._writing = self._engine.execution_options(deja_write=True)
         try:
-            self._encoder = self._stamp(encoder)
+            number = self._stamp(encoder)
         except DBAPIError as error:
             self._engine.dispose()
             raise DataFolderError(f"{path}: {plain_words(error)}") from error
+        super().__init__(self._engine.connect, number)
+        self.feedback = FeedbackReads(self._engine.connect)
         # Every lookup begins with its collection; asking SQL each time costs as much as the search.
         self._known: dict[str, Collection] = {}
         self._known_version = 0
@@ -135,7 +135,7 @@ class SqliteAnchorStore(Reader, JobReader):
     def read(self) -> Iterator[Reader]:
         """Open reads that all see one moment; leave it soon, as until then it is held."""
         with self._engine.connect() as connection:
-            yield Reader(lambda: nullcontext(connection))
+            yield Reader(lambda: nullcontext(connection), self._encoder)
 
     def export(self, collection: int) -> Generator[list[Anchor], None, None]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""

@@ -55,11 +55,10 @@ class Transaction(Reader, JobReader, JobWriter):
     """
 
     def __init__(self, connection: Connection, encoder: int) -> None:
-        super().__init__(lambda: nullcontext(connection))
+        super().__init__(lambda: nullcontext(connection), encoder)
         self.connection = connection
         self.feedback = FeedbackWrites(lambda: nullcontext(connection))
         self.changed_collections = False
-        self._encoder = encoder
         self._seq = int(
             connection.execute(select(meta.c.value).where(meta.c.key == "last_seq")).scalar_one()
         )

@@ -231,16 +231,30 @@ class Jobs:
     def _loop(self) -> None:
         with suppress(AttributeError, OSError):  # a thread's own priority, where there is one
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        self._patiently(_recover)
+        recovered = False
         while not self._stopping:
-            self._patiently(_sweep)
-            waiting = (job for job in self._store.jobs() if job.state is JobState.QUEUED)
-            job = next(waiting, None)
-            if job is None:
-                self._wake.wait(SWEEP_SECONDS)
-                self._wake.clear()
-            else:
-                self._run(job)
+            try:
+                if not recovered:
+                    self._patiently(_recover)
+                    recovered = True
+                self._next()
+            except Exception:
+                # Without this thread every later job would wait for ever.
+                log.exception("jobs wait for what they need; trying again")
+                self._rest(RETRY_SECONDS)
+
+    def _next(self) -> None:
+        """Run the job that has waited longest, or wait for one."""
+        self._patiently(_sweep)
+        job = next((job for job in self._store.jobs() if job.state is JobState.QUEUED), None)
+        if job is None:
+            self._rest(SWEEP_SECONDS)
+        else:
+            self._run(job)
+
+    def _rest(self, seconds: float) -> None:
+        self._wake.wait(seconds)
+        self._wake.clear()
 
     def _run(self, queued: Job) -> None:
         def begin(writing: Writing) -> Job:
@@ -263,30 +277,39 @@ class Jobs:
             return
         except (StorageFailed, NotReady) as error:
             log.warning("job %s waits: %s", queued.id, error)
-            self._wake.wait(RETRY_SECONDS)
+            self._rest(RETRY_SECONDS)
             return
-        work = self._kinds[job.kind]
-        running = self._running = Running(job, work, self)
-        running.abandoned = self._stopping
         started = time.monotonic()
         try:
+            ended = self._worked(job)
+            if ended.state.ended:
+                ended = replace(ended, finished_at=datetime.now(UTC))
+            self._patiently(lambda rows: _end(rows, ended))
+        finally:
+            self._running = None
+        log.info("job %s: %s in %.1f s", job.id, ended.state, time.monotonic() - started)
+
+    def _worked(self, job: Job) -> Job:
+        """Return a job as it is once its work has ended, in whatever way."""
+        work = self._kinds.get(job.kind)
+        if work is None:  # a later release asked for it
+            detail = f"this release of the service has no jobs of the kind {job.kind!r}"
+            return replace(job, state=JobState.FAILED, detail=detail)
+        try:
+            running = self._running = Running(job, work, self)
+            running.abandoned = self._stopping
             summary = work(job, running)
             running.flush()
-            ended = replace(job, state=JobState.DONE, summary=dict(summary))
         except (Abandoned, JobNotFound):
             # Cancelled, the state says so already; else the next start begins it anew.
-            ended = replace(job, state=JobState.QUEUED, attempts=job.attempts - 1, started_at=None)
+            return replace(job, state=JobState.QUEUED, attempts=job.attempts - 1, started_at=None)
         except DejaError as error:
-            ended = replace(job, state=JobState.FAILED, detail=str(error))
+            return replace(job, state=JobState.FAILED, detail=str(error))
         except Exception:
             log.exception("job %s failed", job.id)
             detail = f"an unforeseen error; the log has it under job {job.id}"
-            ended = replace(job, state=JobState.FAILED, detail=detail)
-        if ended.state.ended:
-            ended = replace(ended, finished_at=datetime.now(UTC))
-        self._patiently(lambda rows: _end(rows, ended))
-        self._running = None
-        log.info("job %s: %s in %.1f s", job.id, ended.state, time.monotonic() - started)
+            return replace(job, state=JobState.FAILED, detail=detail)
+        return replace(job, state=JobState.DONE, summary=dict(summary))
 
     def _patiently(self, change: Callable[[WriteTransaction], None]) -> None:
         """Make a change, trying again while the database refuses."""

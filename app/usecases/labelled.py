@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.anchors import Filter
-from app.domain.labels import LABELS
+from app.domain.labels import ANCHORS, LABELS
 from app.domain.ports import AnchorReader, VectorView
 from app.usecases.lookup import NARROW
 
@@ -58,7 +58,7 @@ class Labelled:
         more; or they are what `narrow` and `widening` allow.
         """
         if where:
-            return self._exact(collection, view, where, vector, limit=None)
+            return self._filtered(collection, view, where, vector)
         near: Candidates | None = None
         for k in self.widening:
             near = self._nearest(view, vector, k)
@@ -69,6 +69,27 @@ class Labelled:
             return near  # too many to look at each of them
         exact = self._exact(collection, view, where, vector, limit=self.narrow)
         return exact if exact is None or len(exact.seqs) <= self.narrow else near
+
+    def _filtered(
+        self, collection: int, view: VectorView, where: Filter, vector: Floats
+    ) -> Candidates | None:
+        """Return what `where` admits: each of up to `narrow`, of more what is near."""
+        some = self._exact(collection, view, where, vector, limit=self.narrow)
+        if some is None or len(some.seqs) <= self.narrow:
+            return some
+        for k in self.widening:
+            hits = view.search(vector, k)
+            anchors = self.rows.by_seq(hits.seqs.tolist())
+            if len(anchors) != len(hits.seqs):
+                return None
+            labels = {
+                seq: anchor.label if where.admits(anchor) else None
+                for seq, anchor in anchors.items()
+            }
+            near = _with_label(hits.seqs, hits.similarities, labels, view)
+            if self._enough(near, k) or (where.label is not None and len(near.seqs) >= ANCHORS):
+                return near
+        return near if len(near.seqs) else some
 
     def _enough(self, near: Candidates, looked_at: int) -> bool:
         if len(near.view) <= looked_at or len(set(near.labels)) >= LABELS:
@@ -110,11 +131,10 @@ class Labelled:
         where: Filter,
         vector: Floats,
         *,
-        limit: int | None,
+        limit: int,
     ) -> Candidates | None:
         """Return every anchor that has a label and `where` admits; over the limit, any so many."""
-        most = None if limit is None else limit + 1
-        labels, newer = self.rows.labelled(collection, where, limit=most, after=view.seq)
+        labels, newer = self.rows.labelled(collection, where, limit=limit + 1, after=view.seq)
         latest = view.apply(newer)
         seqs = np.fromiter(labels, dtype=np.int64, count=len(labels))
         similarities = latest.similarities(seqs, vector)

@@ -182,6 +182,9 @@ def test_a_correction_is_set_replaced_and_taken_away(store: AnchorStore) -> None
             rows.put_correction(key, correction, (1, 2))
             assert rows.collection("default").correction == correction
         assert store.collection("default").correction == correction
+        with store.read() as reads:
+            assert reads.collection("default").correction == correction
+            assert [one.correction for one in reads.collections()] == [correction]
     with store.write() as rows:
         rows.put_collection("default", CollectionSettings(duplicate_at=0.9))
     assert store.collection("default").correction == Correction(-0.5, 1.25)

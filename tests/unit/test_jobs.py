@@ -56,9 +56,16 @@ class Steps:
 
 
 class Store(MemoryAnchorStore):
-    """A store whose writes can be made to fail."""
+    """A store whose writes and reads can be made to fail."""
 
     refusing = False
+    unreadable = False
+
+    def jobs(self) -> list[Job]:
+        """Return every job."""
+        if self.unreadable:
+            raise OSError("the disk is gone")
+        return super().jobs()
 
     @contextmanager
     def write(self) -> Iterator[Any]:
@@ -330,6 +337,34 @@ def test_a_state_is_stored_once_the_disk_allows_it(
     assert bench.store.job(job.id).state is JobState.RUNNING
     bench.store.refusing = False
     assert bench.until(job, JobState.FAILED).attempts == 1
+
+
+def test_a_job_of_a_later_release_fails_and_the_next_one_runs(bench: Bench) -> None:
+    """Its kind is unknown here: it says so, rather than take the thread with it."""
+    later = Job("later", 1, "default", "telepathy", {}, datetime.now(UTC))
+    bench.put(later)
+    bench.work.finish()
+    job = bench.create()
+    bench.until(job, JobState.DONE)
+    failed = bench.store.job("later")
+    assert (failed.state, failed.detail) == (
+        JobState.FAILED,
+        "this release of the service has no jobs of the kind 'telepathy'",
+    )
+    assert failed.finished_at is not None
+
+
+def test_jobs_run_once_they_can_be_read_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database that cannot be read for a while does not end the thread that runs jobs."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    bench.store.unreadable = True
+    job = bench.create()
+    eventually(lambda: caplog.text.count("the disk is gone") >= 2)
+    bench.store.unreadable = False
+    bench.work.finish()
+    bench.until(job, JobState.DONE)
 
 
 def test_a_job_gives_way_to_those_who_wait(bench: Bench) -> None:

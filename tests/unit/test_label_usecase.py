@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from app.domain.anchors import Filter
+from app.domain.anchors import Change, Filter
 from app.domain.errors import CollectionNotFound
 from app.domain.labels import FALLBACK
 from app.index.memory import MemoryIndex
@@ -154,6 +154,44 @@ def test_a_filter_narrows_the_anchors(world: World) -> None:
     assert (nothing.label, nothing.none, list(nothing.labels)) == (None, 1.0, [])
     other = LabelAsked("where is my parcel", where=Filter("account"))
     assert [found.label for found in world.label()("default", other).labels] == ["account"]
+
+
+def test_a_wide_filter_is_answered_by_what_is_near(world: World) -> None:
+    """Up to `narrow` anchors each is looked at; of more the nearest, never all of a collection."""
+    world.put(*[(f"where is my parcel {number}", "delivery") for number in range(100)])
+    world.put(*[(f"reset my password {number}", "account") for number in range(100)])
+    world.put(("where was your package", "lost"))
+    limits: list[int | None] = []
+    read = world.store.labelled
+
+    def labelled(
+        collection: int, where: Filter, *, limit: int | None, after: int
+    ) -> tuple[dict[int, str], list[Change]]:
+        limits.append(limit)
+        return read(collection, where, limit=limit, after=after)
+
+    world.store.labelled = labelled  # type: ignore[method-assign]
+
+    def labels(where: Filter, *widening: int) -> list[str]:
+        asked = LabelAsked("where is my parcel 7 then", where=where)
+        found = world.label(narrow=50, widening=widening)("default", asked)
+        return [one.label for one in found.labels]
+
+    assert labels(Filter("lost"), 8) == ["lost"]
+    assert labels(Filter("delivery"), 8, 201) == ["delivery"]
+    assert labels(Filter("account"), 8) == ["account"]  # none is near: any so many
+    assert limits == [51] * 3
+
+
+def test_a_wide_filter_gives_what_looking_at_each_gives(world: World) -> None:
+    """The five nearest anchors of the label count either way."""
+    world.put(*[(f"where is my parcel {number}", "delivery") for number in range(100)])
+    world.put(*[(f"is my parcel lost {number}", "lost") for number in range(100)])
+    asked = LabelAsked("is my parcel 7 lost", where=Filter("delivery"))
+    wide = world.label(narrow=50, widening=(8, 64, 200))("default", asked)
+    each = world.label()("default", asked)
+    assert wide.labels[0].anchor == each.labels[0].anchor
+    assert wide.none == pytest.approx(each.none, abs=1e-6)
 
 
 def test_labels_are_listed_up_to_the_limit_and_given_from_the_least_probability_on(
