@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.domain.anchors import Anchor, Collection, Filter
 from app.domain.errors import CollectionNotFound, JobNotFound, TooLarge
 from app.domain.jobs import Job
 from app.domain.ports import AnchorStore, VectorIndex, VectorView
 from app.domain.verdicts import Verdict
-from app.usecases.grouping import Criteria, Group, Grouping, Text
+from app.usecases.grouping import Criteria, Group, Grouping, Text, firsts, only
 from app.usecases.jobs import Running
 from app.usecases.matching import Judge
 
@@ -89,12 +92,14 @@ class FindClusters:
         options = Options.from_json(job.options)
         collection = self._collection(job)
         moment = datetime.now(UTC)
-        view, anchors = self._snapshot(collection, options.where, running)
+        view, held, anchors = self._snapshot(collection, options.where, running)
         anchors.sort(key=lambda anchor: anchor[1].id)
         texts, members = [text for text, _ in anchors], [member for _, member in anchors]
         standard = self.judge.standard_of(collection)
         running.step("arranging", 0, 1)
-        view = view.compacted(running.pause)
+        # A row that is no text's first would take the place of a neighbour.
+        units = np.array([text.seq for text in firsts(texts)], np.int64)
+        view = only(view, units, held).compacted(running.pause)
         criteria = Criteria(self.judge, standard, options.verdict)
         grouping = Grouping(view, texts, criteria, running, self.threads)
         groups = [group for group in grouping() if len(group) >= options.min_size]
@@ -123,8 +128,8 @@ class FindClusters:
 
     def _snapshot(
         self, collection: Collection, where: Filter, running: Running
-    ) -> tuple[VectorView, list[tuple[Text, Member]]]:
-        """Return a collection's vectors and anchors, all of one moment."""
+    ) -> tuple[VectorView, NDArray[np.int64], list[tuple[Text, Member]]]:
+        """Return a collection's vectors, their seqs, and the anchors wanted, all of one moment."""
         view = self.index.view(collection.key)
         anchors: list[tuple[Text, Member]] = []
         with self.store.read() as rows:
@@ -133,13 +138,16 @@ class FindClusters:
                 raise TooLarge(
                     f"{len(seqs)} anchors, and a job takes {ANCHORS_LIMIT}: narrow it by a filter"
                 )
+            held = seqs
+            if where != Filter():
+                held, _ = rows.select(collection.key, Filter(), limit=None, after=view.seq)
             # The database may be a commit ahead of the view; the log says what that changed.
             view = view.apply(newer)
             for start in range(0, len(seqs), READ_TOGETHER):
                 running.step("reading", start, len(seqs))
                 some = seqs[start : start + READ_TOGETHER].tolist()
                 anchors += map(_kept, rows.by_seq(some).values())
-        return view, anchors
+        return view, held, anchors
 
 
 def _kept(anchor: Anchor) -> tuple[Text, Member]:
