@@ -23,6 +23,8 @@ from app.usecases.matching import Judge
 KIND = "clusters"
 # About a kilobyte each is held while the job runs, besides the index.
 ANCHORS_LIMIT = 1_000_000
+# Characters of their texts, ids and labels: all are held meanwhile, and come again in the result.
+CHARACTERS_LIMIT = 200_000_000
 # Anchors read between two looks whether somebody waits.
 READ_TOGETHER = 200
 
@@ -143,10 +145,18 @@ class FindClusters:
                 held, _ = rows.select(collection.key, Filter(), limit=None, after=view.seq)
             # The database may be a commit ahead of the view; the log says what that changed.
             view = view.apply(newer)
+            characters = 0
             for start in range(0, len(seqs), READ_TOGETHER):
                 running.step("reading", start, len(seqs))
                 some = seqs[start : start + READ_TOGETHER].tolist()
-                anchors += map(_kept, rows.by_seq(some).values())
+                for text, member in map(_kept, rows.by_seq(some).values()):
+                    characters += len(text.text) + len(member.id) + len(member.label or "")
+                    anchors.append((text, member))
+                if characters > CHARACTERS_LIMIT:
+                    raise TooLarge(
+                        f"more than {CHARACTERS_LIMIT} characters in {len(anchors)} of "
+                        f"{len(seqs)} anchors, and a job takes no more: narrow it by a filter"
+                    )
         return view, held, anchors
 
 
