@@ -47,7 +47,7 @@ def stars(
     order: Sequence[int],
     near: Callable[[int, NDArray[np.bool_]], Iterable[Near]],
     apart: Callable[[int, Sequence[int]], bool],
-    duplicates: Callable[[int], AbstractSet[int]],
+    duplicates: Callable[[int, AbstractSet[int]], AbstractSet[int]],
 ) -> Iterator[Star]:
     """Yield groups of two and more; each text is in one at most.
 
@@ -57,7 +57,7 @@ def stars(
     order: every place, 0 to n - 1, the one that is to be canonical first.
     near: the duplicates of a place among those still free, (n,) bool.
     apart: whether a text is distinct from any of these members.
-    duplicates: the duplicates of a place, free or not; of one with very many, perhaps only some.
+    duplicates: the duplicates of a place among others, free or not: all, or some where there are.
     """
     free = np.ones(len(order), np.bool_)
     for center in order:
@@ -79,7 +79,7 @@ def _likeliest_first(one: Near) -> tuple[float, float, int]:
 
 
 def _one_group_of(
-    ranked: Sequence[Near], duplicates: Callable[[int], AbstractSet[int]]
+    ranked: Sequence[Near], duplicates: Callable[[int, AbstractSet[int]], AbstractSet[int]]
 ) -> Iterator[Near]:
     """Yield those that are linked to no other, and the largest group of those that are."""
     unseen = {one.place for one in ranked}
@@ -90,7 +90,7 @@ def _one_group_of(
         unseen.discard(one.place)
         group, edge = {one.place}, [one.place]
         while edge:
-            linked = duplicates(edge.pop()) & unseen
+            linked = duplicates(edge.pop(), unseen)
             unseen -= linked
             group |= linked
             edge += linked

@@ -63,10 +63,11 @@ class MemoryView:
         Here a matrix product is worth the threads it takes: it is one for many vectors.
         """
         queries = vectors.astype(np.float32)
-        near = [_Nearest(k) for _ in queries]
+        near = [_Nearest(k, least) for _ in queries]
         for start in range(0, len(self) if k > 0 else 0, _COLUMNS):
             values = queries @ self.held[start : start + _COLUMNS].astype(np.float32).T
-            rows, columns = np.nonzero(values >= least - _ROUNDING)
+            bounds = np.array([one.bound for one in near], np.float32)
+            rows, columns = np.nonzero(values >= bounds[:, np.newaxis])
             ends = np.searchsorted(rows, np.arange(len(queries) + 1))
             for row in np.unique(rows):
                 places = columns[ends[row] : ends[row + 1]]
@@ -92,9 +93,13 @@ class MemoryView:
 
 
 class _Nearest:
-    """The `k` best places found so far, and those so close behind that rounding may decide."""
+    """The `k` best places found so far, and those so close behind that rounding may decide.
 
-    def __init__(self, k: int) -> None:
+    bound: what is below need not be added.
+    """
+
+    def __init__(self, k: int, least: float) -> None:
+        self.bound = least - _ROUNDING
         self._k = k
         self._places = np.empty(0, np.int64)
         self._values = np.empty(0, np.float32)
@@ -104,8 +109,9 @@ class _Nearest:
         self._places = np.concatenate([self._places, places])
         self._values = np.concatenate([self._values, values])
         if len(self._places) > self._k:
-            last = np.partition(self._values, -self._k)[-self._k]
-            keep = self._values >= last - _ROUNDING
+            last = float(np.partition(self._values, -self._k)[-self._k])
+            self.bound = max(self.bound, last - _ROUNDING)
+            keep = self._values >= self.bound
             self._places, self._values = self._places[keep], self._values[keep]
 
     def hits(self, view: MemoryView, query: NDArray[np.float32], least: float) -> Hits:

@@ -95,10 +95,11 @@ class FaissView:
     def compacted(self, pace: Pace) -> FaissView:
         """Return the same vectors in a segment alone: each search of a tail reads all of it.
 
+        Where many rows are dead, in one without them: a graph leads through those in vain.
         pace: called between two steps; it may wait, or raise to abandon the work.
         """
         waiting = self.segment.kind == "flat" and len(self) >= self.exact_below
-        return self.folded(pace) if self.tail.live or waiting else self
+        return self.folded(pace) if self.tail.live or waiting or self.worn else self
 
     def _hits(self, query: NDArray[np.float32], k: int, old: NDArray[np.int64]) -> Hits:
         """Return the `k` best of these rows of the segment and of the tail."""

@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.domain.anchors import Anchor, Collection, Filter
 from app.domain.errors import CollectionNotFound, JobNotFound, TooLarge
 from app.domain.jobs import Job
 from app.domain.ports import AnchorStore, VectorIndex, VectorView
 from app.domain.verdicts import Verdict
-from app.usecases.grouping import Criteria, Group, Grouping, Text
+from app.usecases.grouping import Criteria, Group, Grouping, Text, firsts, only
 from app.usecases.jobs import Running
 from app.usecases.matching import Judge
 
 KIND = "clusters"
 # About a kilobyte each is held while the job runs, besides the index.
 ANCHORS_LIMIT = 1_000_000
+# Characters of their texts, ids and labels: all are held meanwhile, and come again in the result.
+CHARACTERS_LIMIT = 200_000_000
 # Anchors read between two looks whether somebody waits.
 READ_TOGETHER = 200
 
@@ -89,12 +94,14 @@ class FindClusters:
         options = Options.from_json(job.options)
         collection = self._collection(job)
         moment = datetime.now(UTC)
-        view, anchors = self._snapshot(collection, options.where, running)
+        view, held, anchors = self._snapshot(collection, options.where, running)
         anchors.sort(key=lambda anchor: anchor[1].id)
         texts, members = [text for text, _ in anchors], [member for _, member in anchors]
         standard = self.judge.standard_of(collection)
         running.step("arranging", 0, 1)
-        view = view.compacted(running.pause)
+        # A row that is no text's first would take the place of a neighbour.
+        units = np.array([text.seq for text in firsts(texts)], np.int64)
+        view = only(view, units, held).compacted(running.pause)
         criteria = Criteria(self.judge, standard, options.verdict)
         grouping = Grouping(view, texts, criteria, running, self.threads)
         groups = [group for group in grouping() if len(group) >= options.min_size]
@@ -123,8 +130,8 @@ class FindClusters:
 
     def _snapshot(
         self, collection: Collection, where: Filter, running: Running
-    ) -> tuple[VectorView, list[tuple[Text, Member]]]:
-        """Return a collection's vectors and anchors, all of one moment."""
+    ) -> tuple[VectorView, NDArray[np.int64], list[tuple[Text, Member]]]:
+        """Return a collection's vectors, their seqs, and the anchors wanted, all of one moment."""
         view = self.index.view(collection.key)
         anchors: list[tuple[Text, Member]] = []
         with self.store.read() as rows:
@@ -133,13 +140,24 @@ class FindClusters:
                 raise TooLarge(
                     f"{len(seqs)} anchors, and a job takes {ANCHORS_LIMIT}: narrow it by a filter"
                 )
+            held = seqs
+            if where != Filter():
+                held, _ = rows.select(collection.key, Filter(), limit=None, after=view.seq)
             # The database may be a commit ahead of the view; the log says what that changed.
             view = view.apply(newer)
+            characters = 0
             for start in range(0, len(seqs), READ_TOGETHER):
                 running.step("reading", start, len(seqs))
                 some = seqs[start : start + READ_TOGETHER].tolist()
-                anchors += map(_kept, rows.by_seq(some).values())
-        return view, anchors
+                for text, member in map(_kept, rows.by_seq(some).values()):
+                    characters += len(text.text) + len(member.id) + len(member.label or "")
+                    anchors.append((text, member))
+                if characters > CHARACTERS_LIMIT:
+                    raise TooLarge(
+                        f"more than {CHARACTERS_LIMIT} characters in {len(anchors)} of "
+                        f"{len(seqs)} anchors, and a job takes no more: narrow it by a filter"
+                    )
+        return view, held, anchors
 
 
 def _kept(anchor: Anchor) -> tuple[Text, Member]:

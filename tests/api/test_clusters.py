@@ -104,6 +104,24 @@ def test_equal_texts_are_duplicates_with_certainty(collection: CollectionClient)
     }
 
 
+def test_many_copies_are_in_nobodys_way(collection: CollectionClient) -> None:
+    """Hundreds of them count as one text: which has most duplicates, and who is found, is said.
+
+    Neither do anchors that a filter leaves out.
+    """
+    copies = [RESET[0] + "!" * count for count in range(300)]
+    odd = [{"id": f"a-{n}", "text": text} for n, text in enumerate(copies)]
+    collection.register(*odd, *named(RESET[1:], "reset"), *named(EMAIL, "email"))
+    found = groups(collection)
+    assert [group["size"] for group in found] == [302, 2]
+    assert {"reset-1", "reset-2"} < set(ids(found)[0])
+    first, *rest = named(RESET, "wanted")
+    wanted = [{**anchor, "label": "wanted"} for anchor in (first, *rest)]
+    collection.register(*wanted)
+    (group,) = ids(groups(collection, filter={"label": "wanted"}))
+    assert sorted(group) == ["wanted-1", "wanted-2", "wanted-3"]
+
+
 def test_a_hub_does_not_join_two_groups(collection: CollectionClient) -> None:
     """A text that is a duplicate of both leaves them apart, and goes with the larger one."""
     collection.http.put(collection.url, json=LOOSE)

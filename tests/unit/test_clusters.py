@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from app.domain import clusters
 from app.domain.anchors import Change, CollectionSettings
+from app.domain.evidence.pair import Values
 from app.domain.ports import VectorView
 from app.domain.text import fingerprint
 from app.domain.verdicts import Verdict
@@ -22,7 +24,15 @@ from app.index.memory import MemoryIndex
 from app.index.segment import Segment
 from app.index.view import FaissView
 from app.usecases import grouping as module
-from app.usecases.grouping import Criteria, Group, Grouping, Text
+from app.usecases.grouping import (
+    Criteria,
+    Group,
+    Grouping,
+    Text,
+    Watch,
+    firsts,
+    only,
+)
 from app.usecases.matching import Judge
 from tests.unit.fakes import CALIBRATION
 
@@ -71,17 +81,30 @@ def view_of(vectors: NDArray[np.float16], order: Sequence[int]) -> tuple[VectorV
     return index.view(1), seqs
 
 
+def grouping_of(
+    vectors: NDArray[np.float16],
+    order: Sequence[int] | None = None,
+    texts: Sequence[str] | None = None,
+    criteria: Criteria = CRITERIA,
+    watch: Watch | None = None,
+) -> Grouping:
+    """Return the grouping of texts with these vectors, whose rank is their place."""
+    view, seqs = view_of(vectors, range(len(vectors)) if order is None else order)
+    names = texts or [f"t{place}" for place in range(len(vectors))]
+    listed = [Text(seq, name, fingerprint(name)) for seq, name in zip(seqs, names, strict=True)]
+    units = np.array([text.seq for text in firsts(listed)], np.int64)
+    view = only(view, units, np.sort(np.array(seqs, np.int64)))
+    return Grouping(view, listed, criteria, watch or Watching())
+
+
 def grouped(
     vectors: NDArray[np.float16],
     order: Sequence[int] | None = None,
     texts: Sequence[str] | None = None,
     criteria: Criteria = CRITERIA,
 ) -> list[Group]:
-    """Return the groups of texts with these vectors, whose rank is their place."""
-    view, seqs = view_of(vectors, range(len(vectors)) if order is None else order)
-    names = texts or [f"t{place}" for place in range(len(vectors))]
-    listed = [Text(seq, name, fingerprint(name)) for seq, name in zip(seqs, names, strict=True)]
-    return Grouping(view, listed, criteria, Watching())()
+    """Return their groups."""
+    return grouping_of(vectors, order, texts, criteria)()
 
 
 def places(groups: list[Group]) -> list[list[int]]:
@@ -239,6 +262,127 @@ def test_a_larger_collection_against_all_pairs(exact_below: int) -> None:
     assert len(groups) > 200
 
 
+@dataclass
+class Constant:
+    """A head that gives every pair one score."""
+
+    score: float
+
+    def scores(
+        self, vector: NDArray[np.float32], others: NDArray[np.floating]
+    ) -> NDArray[np.float32]:
+        """Return the score for each of `others`."""
+        assert vector.shape == others.shape[1:]
+        return np.full(len(others), self.score, np.float32)
+
+
+@pytest.mark.parametrize(("score", "expected"), [(3.0, [[0, 1]]), (0.0, [])])
+def test_a_head_decides_at_any_cosine(score: float, expected: list[list[int]]) -> None:
+    """Whatever it scores: two texts far below the cut-off of the cosine are duplicates by it."""
+    judge = Judge(replace(CALIBRATION, head=1.0), Constant(score))
+    criteria = Criteria(judge, judge.standard(SETTINGS))
+    vectors = at_angles([0, 48, 180])
+    assert np.cos(np.radians(48)) == pytest.approx(DUPLICATE - 0.1, abs=2e-3)
+    assert places(grouped(vectors, criteria=criteria)) == expected
+
+
+@dataclass
+class Judging(Watching):
+    """Counts the pairs whose texts are read between two steps."""
+
+    pairs: int = 0
+    longest: int = 0
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """Hear a step."""
+        Watching.step(self, name, done, total)
+        self.longest, self.pairs = max(self.longest, self.pairs), 0
+
+    def criteria(self, number: float) -> Criteria:
+        """Return criteria that count. number: what another number in a text weighs."""
+        calibration = replace(CALIBRATION, head=1.0, evidence={"numbers": number})
+        judge = Judge(calibration, Constant(0.0))
+        read = judge.scorer.evidence
+
+        def counted(left: str, right: str) -> Values:
+            self.pairs += 1
+            return read(left, right)
+
+        judge.scorer.evidence = counted  # type: ignore[method-assign]
+        return Criteria(judge, judge.standard(SETTINGS))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at a few neighbours and judge a few pairs at a time."""
+    monkeypatch.setattr(module, "WIDENING", (4, 8, 16))
+    monkeypatch.setattr(module, "STEP", 16)
+    monkeypatch.setattr(clusters, "HELD_AGAINST", 16)
+
+
+@pytest.mark.usefixtures("small")
+def test_texts_that_only_look_alike_are_no_crowd() -> None:
+    """Templated texts are near each other by the hundred, and their words keep them apart."""
+    watch = Judging()
+    count = 60
+    texts = [f"How do I install package {number}?" for number in range(count)]
+    vectors = at_angles(np.linspace(0, 5, count).tolist())
+    grouping = grouping_of(vectors, texts=texts, criteria=watch.criteria(-20.0), watch=watch)
+    assert grouping() == []
+    assert grouping._crowded == set()  # else each would be held against all others
+    assert 16 <= watch.longest <= 16 + 16
+    assert [step for step in watch.steps if step[0] == "grouping"] == [("grouping", 0, 0)]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_crowd_is_judged_step_by_step() -> None:
+    """Between two steps, at which a job rests or ends, lie no more pairs than said."""
+    watch = Judging()
+    count = 120
+    texts = [f"How do I install package {number}?" for number in range(count)]
+    vectors = at_angles(np.linspace(0, 5, count).tolist())
+    (group,) = grouping_of(vectors, texts=texts, criteria=watch.criteria(0.0), watch=watch)()
+    assert len(group) == count
+    assert 16 <= watch.longest <= 16 + 16
+
+
+def test_only_what_can_be_a_duplicate_is_read() -> None:
+    """Texts whose vectors say that they are none, whatever the words, cost no reading."""
+    watch = Judging()
+    vectors = at_angles([0, 60, 120, 180, 240, 300])
+    assert grouping_of(vectors, criteria=watch.criteria(-1.0), watch=watch)() == []
+    assert (watch.longest, watch.pairs) == (0, 0)
+
+
+@pytest.mark.parametrize("copies", [1, 4, 301])
+def test_copies_do_not_count(copies: int) -> None:
+    """The text with the most other duplicates is canonical, and is found, however often it came."""
+    angles = [0.0, *[20.0] * copies, 40.0, 41.0]
+    names = ["a", *[f"t{'!' * n}" for n in range(copies)], "c", "d"]
+    (group,) = places(grouped(at_angles(angles), texts=names))
+    assert group[0] == 1
+    assert sorted(group) == list(range(copies + 3))
+
+
+def test_a_text_often_copied_has_the_duplicates_it_has() -> None:
+    """Its copies stand in nobody's way, and make it no more canonical than it is."""
+    angles = [*[0.0] * 300, 30.0, 31.0, 70.0]
+    names = [*[f"t{'!' * n}" for n in range(300)], "b", "c", "d"]
+    assert places(grouped(at_angles(angles), texts=names))[0][0] == 301
+
+
+@pytest.mark.usefixtures("narrow")
+def test_in_a_crowd_too_most_duplicates_go_first() -> None:
+    """A text with more duplicates than are looked at is not canonical before one with still more.
+
+    The middle one has two neighbours and is one of two for each of the others.
+    """
+    angles = [0.0, 15.0, 16.0, 17.0, 32.0]
+    (group,) = places(grouped(at_angles(angles)))
+    assert group[0] == 2
+    assert sorted(group) == [0, 1, 2, 3, 4]
+
+
 def test_progress_reaches_its_end() -> None:
     """Steps count up to their totals, the search first."""
     watch = Watching()
@@ -246,7 +390,10 @@ def test_progress_reaches_its_end() -> None:
     texts = [Text(seq, f"t{seq}", fingerprint(f"t{seq}")) for seq in seqs]
     Grouping(view, texts, CRITERIA, watch)()
     searching = [step for step in watch.steps if step[0] == "searching"]
-    assert searching == [("searching", done, 180) for done in (0, 64, 128, 180)]
+    assert (searching[0], searching[-1]) == (("searching", 0, 180), ("searching", 180, 180))
+    done = [step[1] for step in searching]
+    assert done == sorted(done)
+    assert 64 in done
     done = [step[1] for step in watch.steps if step[0] == "grouping"]
     assert done == sorted(done)
     assert {step[2] for step in watch.steps if step[0] == "grouping"} == {180}
