@@ -145,7 +145,10 @@ def _retrieval(config: TrainConfig, prepared: Prepared) -> Retrieval | None:
 def _write_calibration(
     config: TrainConfig, encoder: Encoder, staged: Artifact, held_out: Pairs
 ) -> None:
-    """Write how well probabilities hold on the held-out pairs, and what is most wrong there."""
+    """Write how well probabilities hold on the held-out pairs, and what is most wrong there.
+
+    Training did not see these pairs, but the calibration was fitted on them.
+    """
     similarities = pair_similarities(encoder.encode(held_out.texts), held_out).astype(float)
     evidence = pair_evidence(held_out, unknown_to(staged))
     probabilities = expit(log_odds(staged.calibration, similarities, evidence))

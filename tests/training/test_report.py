@@ -189,6 +189,11 @@ def test_the_same_run_gives_the_same_bytes(run: Path, html: str, tmp_path: Path)
     assert output.read_text("utf-8") == html
 
 
+def test_the_calibration_is_said_to_be_measured_where_it_was_fitted(html: str) -> None:
+    """So nobody takes the diagram for one of pairs that it has not seen."""
+    assert "The calibration was fitted on the same pairs." in html
+
+
 @pytest.mark.parametrize(
     ("missing", "said"),
     [

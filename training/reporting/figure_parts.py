@@ -130,7 +130,11 @@ def reliability_part(run: Run) -> Html:
         shown = join(
             element(
                 "div",
-                figure(drawing, f"How often pairs were duplicates, of those said to be so.{off}"),
+                figure(
+                    drawing,
+                    "How often pairs were duplicates, of those said to be so. The calibration was "
+                    f"fitted on the same pairs.{off}",
+                ),
                 table("The same in numbers; shares in percent", _BINS, map(_bin, bins)),
                 class_="figures",
             )
