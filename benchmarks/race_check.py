@@ -76,41 +76,41 @@ def check(stored: Stored, refused: Sequence[str], judge: Judge, encoder: Encoder
     for place in range(1, len(listed)):
         before = stored.vectors[:place]
         similarities = np.einsum("ij,j->i", before, stored.vectors[place])
-        for near in np.argsort(-similarities, kind="stable")[:CANDIDATES].tolist():
+        nearest = np.argsort(-similarities, kind="stable")[:CANDIDATES]
+        bases = criteria.bases(stored.vectors[place], nearest, similarities[nearest], view)
+        for near, base in zip(nearest.tolist(), bases, strict=True):
             judged += 1
-            similarity = float(similarities[near])
-            verdict = criteria.judged(listed[near], listed[place], similarity, view)[1]
-            if verdict is Verdict.DUPLICATE:
+            if criteria.judged(listed[near], listed[place], base)[1] is Verdict.DUPLICATE:
                 raise PromiseBroken(
                     f"created although a duplicate was there: {listed[place].text!r} "
                     f"after {listed[near].text!r}"
                 )
-    _check_absent(stored, listed, refused, criteria, encoder)
+    _check_absent(listed, view, refused, criteria, encoder)
     return judged
 
 
 def _check_absent(
-    stored: Stored,
     listed: Sequence[Text],
+    view: MemoryView,
     refused: Sequence[str],
     criteria: Criteria,
     encoder: Encoder,
 ) -> None:
     """Raise PromiseBroken if a text is not there and nothing it duplicates is."""
-    there = {text.fingerprint: text.seq for text in listed}
+    there = {text.fingerprint for text in listed}
+    vectors = view.vectors(np.arange(len(listed))).astype(np.float32)
     for text in dict.fromkeys(refused):
         mark = fingerprint(text)
         if mark in there:
             continue
-        vector = encoder.encode([text]).vectors.astype(np.float16)
-        similarities = np.einsum("ij,j->i", stored.vectors, vector[0].astype(np.float32))
+        vector = encoder.encode([text]).vectors[0]
         asked = Text(len(listed), text, mark)
-        seqs = np.arange(len(listed) + 1)
-        view = MemoryView(seqs, np.concatenate([stored.vectors.astype(np.float16), vector]), 0)
+        similarities = vectors @ vector
+        nearest = np.argsort(-similarities)[:CANDIDATES]
+        # Upwards by what rounding may do to a vector of another batch.
+        bases = criteria.bases(vector, nearest, similarities[nearest] + SAME_VECTOR, view)
         if not any(
-            # Upwards by what rounding may do to a vector of another batch.
-            criteria.judged(listed[near], asked, float(similarities[near]) + SAME_VECTOR, view)[1]
-            is Verdict.DUPLICATE
-            for near in np.argsort(-similarities)[:CANDIDATES].tolist()
+            criteria.judged(listed[near], asked, base)[1] is Verdict.DUPLICATE
+            for near, base in zip(nearest.tolist(), bases, strict=True)
         ):
             raise PromiseBroken(f"neither created nor a duplicate of anything: {text!r}")
