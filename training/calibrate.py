@@ -131,9 +131,14 @@ def log_odds(
 
 def log_loss(log_odds: ArrayLike, labels: ArrayLike) -> float:
     """Return the mean negative log likelihood, in nats, of (n,) labels under (n,) log odds."""
+    return float(np.mean(log_losses(log_odds, labels)))
+
+
+def log_losses(log_odds: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """Return the negative log likelihood, (n,) in nats, of each label under its log odds."""
     duplicate = np.asarray(labels, dtype=np.bool_)
     logits = np.asarray(log_odds, np.float64)
-    return float(np.mean(np.logaddexp(0.0, np.where(duplicate, -logits, logits))))
+    return np.logaddexp(0.0, np.where(duplicate, -logits, logits))
 
 
 def _targets(cosines: NDArray[np.float64], duplicate: NDArray[np.bool_]) -> NDArray[np.float64]:

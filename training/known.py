@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from app.domain.calibration import Calibration, CalibrationError
-from training.calibrate import fit, log_loss, log_odds
+from training.calibrate import fit, log_loss, log_losses, log_odds
 from training.metrics import average_precision, expected_calibration_error
 
 if TYPE_CHECKING:
@@ -108,6 +109,29 @@ def fits_of(parts: Sequence[Known], population: str) -> dict[str, Fitted]:
     if not found:
         raise problem
     return found
+
+
+def best_of(crossed: Mapping[str, NDArray[np.float64]], labels: NDArray[np.bool_]) -> str:
+    """Return the kind of calibration to write, by log odds of n pairs that its fit had not seen.
+
+    Of the kinds whose log loss is no more above the least than one standard error of the
+    difference, pair by pair, it is the one with the best average precision: what the loss cannot
+    tell apart is told by how well duplicates come first (the one-standard-error rule of Breiman et
+    al. 1984, with another second criterion).
+
+    crossed: (n,) log odds by kind; labels: (n,) True for duplicates.
+    """
+    losses = {kind: log_losses(log_odds, labels) for kind, log_odds in crossed.items()}
+    least = losses[min(losses, key=lambda kind: float(losses[kind].mean()))]
+
+    def alike(loss: NDArray[np.float64]) -> bool:
+        apart = loss - least
+        return bool(apart.mean() <= apart.std() / math.sqrt(len(apart)))
+
+    return max(
+        (kind for kind, loss in losses.items() if alike(loss)),
+        key=lambda kind: average_precision(crossed[kind], labels),
+    )
 
 
 def figures(

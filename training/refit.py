@@ -2,8 +2,8 @@
 
 The encoder stays as it is, and so do its head and its one-shot labels. With `--train`, another
 pairwise head is trained on its vectors of those pairs. The pairs of `--pairs` are split by their
-graph into halves, and each is measured by a fit on the other; so is the table of cut-offs. Of the
-kinds of calibration, the one with the least log loss there is fitted on both halves and written.
+graph into halves, and each is measured by a fit on the other; so is the table of cut-offs. The kind
+of calibration that is best there (`training.known.best_of`) is fitted on both halves and written.
 `--elsewhere` measures the fit on pairs of other domains. What comes out is a whole artifact in
 `--output`.
 """
@@ -28,7 +28,7 @@ from training.calibrate import measured, pair_evidence
 from training.encoders import ArtifactEncoder
 from training.export import check_name
 from training.head import FEWEST_PAIRS, HeadConfig, train_head
-from training.known import Known, figures, fits_of
+from training.known import Known, best_of, figures, fits_of
 from training.refit_artifact import write_refitted
 from training.refit_sets import read_sets
 from training.vectors import pair_similarities
@@ -119,7 +119,7 @@ def refit(
     _say_figures(f"{sets.name}, each half by a fit on the other", pooled)
     for other, found in further.items():
         _say_figures(f"{other}, by the fit on half of {sets.name}", _all(found, halfway))
-    chosen = min(fits, key=lambda kind: pooled[kind]["log_loss"])
+    chosen = best_of({kind: fitted.crossed for kind, fitted in fits.items()}, every.labels)
     calibration = replace(
         fits[chosen].whole, cut_offs_table=measured(expit(fits[chosen].crossed), every.labels)
     )

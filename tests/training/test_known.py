@@ -1,0 +1,26 @@
+"""Which kind of calibration is written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.known import best_of
+
+LABELS = np.array([True, False] * 50)
+
+
+def test_among_kinds_alike_in_loss_the_one_that_ranks_best_is_written() -> None:
+    """One pair in a hundred that is far off costs loss, but within the standard error."""
+    least = np.where(LABELS, 1.0, -1.0)
+    least[:20] = 0.0  # ten of each kind that it cannot tell apart
+    ranks = np.where(LABELS, 1.0, -1.0)
+    ranks[0] = -12.0
+    assert best_of({"least": least, "ranks": ranks}, LABELS) == "ranks"
+
+
+def test_a_kind_that_is_clearly_worse_in_loss_is_not_written_however_it_ranks() -> None:
+    """Perfect order with probabilities that mean nothing is of no use."""
+    good = np.where(LABELS, 2.0, -2.0)
+    good[:4] = -good[:4]
+    ordered = np.where(LABELS, 10.0, 9.0)
+    assert best_of({"good": good, "ordered": ordered}, LABELS) == "good"
