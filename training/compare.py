@@ -1,7 +1,8 @@
 """Losses compared on one budget: `python -m training.compare --config FILE --output FOLDER`.
 
-One run a loss, with everything else the same: base, pairs, order, steps, dev sets. Every row of
-the comparison is such a run; those that are finished are not made again.
+One run a loss, with everything else the same: base, pairs, order, steps, dev sets. The ranking of
+labelled pairs is left out of all, as L_original cannot have it beside it. Every row of the comparison
+is such a run; those that are finished are not made again.
 """
 
 from __future__ import annotations
@@ -24,21 +25,30 @@ def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
     """Train once with each loss, in folders below the config's output; return the comparison.
 
     What was trained is measured in fp32, as the losses differ and not the export.
-    Raises TrainingError where an input cannot be used.
+    Raises TrainingError, before any trains, where an input cannot be used or a loss not be had with
+    the other settings.
     """
     from training.encoders import load_encoder
     from training.finish import measured
     from training.prepare import prepare
     from training.train import train
 
+    settings = [
+        config.changed(loss=loss, ranking=0.0, output=config.output / loss) for loss in losses
+    ]
+    for chosen in settings:
+        run.check(chosen, resume=True)
+    if config.ranking:
+        sys.stderr.write(
+            f"note: compared without the ranking ({config.ranking:g}), which not every loss can "
+            "have beside it\n"
+        )
     # With the loss that asks most of the pairs, so that none is refused after others have trained.
-    most = "original" if "original" in losses else losses[0]
-    prepared = prepare(config.model_copy(update={"loss": most}))
+    asks_most = max(settings, key=lambda chosen: chosen.loss == "original")
+    prepared = prepare(asks_most)
     base = measured(load_encoder(config.base), config, prepared)
     rows: list[dict[str, Any]] = []
-    for loss in losses:
-        chosen = config.model_copy(update={"loss": loss, "output": config.output / loss})
-        run.check(chosen, resume=True)
+    for chosen in settings:
         run.start(chosen, prepared.summary)
         model = chosen.output / run.MODEL
         if not model.is_dir():
@@ -46,7 +56,7 @@ def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
         last = run.last_logged(chosen.output / run.LOG)
         rows.append(
             {
-                "loss": loss,
+                "loss": chosen.loss,
                 "run": chosen.output.name,
                 "steps": last["step"],
                 "seconds": last["seconds"],
@@ -60,7 +70,8 @@ def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
         "seconds": max(row["seconds"] for row in rows),
     }
     file = config.output / COMPARISON
-    run.write_json(file, {"budget": budget, "rows": rows})
+    left_out = {"left_out": {"ranking": config.ranking}} if config.ranking else {}
+    run.write_json(file, {"budget": budget, **left_out, "rows": rows})
     return file
 
 

@@ -184,6 +184,16 @@ class TrainConfig(BaseModel):
             raise ValueError("ranking: joins a loss over the batch, which original is not")
         return self
 
+    def changed(self, **settings: Any) -> Self:
+        """Return the config with other settings, checked as those of a file are.
+
+        Raises TrainingError, naming the setting, where they cannot be together.
+        """
+        try:
+            return type(self).model_validate({**self.model_dump(), **settings})
+        except ValidationError as error:
+            raise TrainingError(_message(error)) from error
+
     def saved(self) -> dict[str, Any]:
         """Return the settings for a file in the run's folder, paths relative to it."""
         here = self.output
@@ -210,16 +220,20 @@ def read_config(file: Path | None, flags: Mapping[str, Any]) -> TrainConfig:
     try:
         return TrainConfig.model_validate({**given, **flags})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        setting = ".".join(str(part) for part in first["loc"])
-        place = f"{file}: " if file is not None else ""
-        if first["type"] == "missing":
-            remedy = f"give --{setting.replace('_', '-')} or set it in a config file"
-            raise TrainingError(f"{place}{setting}: is needed; {remedy}") from error
-        if first["type"] == "extra_forbidden":
-            raise TrainingError(f"{place}{setting}: there is no such setting") from error
-        message = first["msg"].removeprefix("Value error, ")
-        raise TrainingError(f"{place}{setting + ': ' if setting else ''}{message}") from error
+        raise TrainingError(_message(error, file)) from error
+
+
+def _message(error: ValidationError, file: Path | None = None) -> str:
+    first = error.errors(include_url=False)[0]
+    setting = ".".join(str(part) for part in first["loc"])
+    place = f"{file}: " if file is not None else ""
+    if first["type"] == "missing":
+        remedy = f"give --{setting.replace('_', '-')} or set it in a config file"
+        return f"{place}{setting}: is needed; {remedy}"
+    if first["type"] == "extra_forbidden":
+        return f"{place}{setting}: there is no such setting"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}{setting + ': ' if setting else ''}{message}"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -59,6 +59,41 @@ def test_what_is_done_is_not_done_again(chosen: TrainConfig) -> None:
     assert model.stat().st_mtime_ns == before
 
 
+def test_the_ranking_is_left_out_of_every_row(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only some losses can have it beside them; said once, and the same command goes on."""
+    chosen = config(tmp_path, tiny_model_folder, steps=2, evaluate_every=2, ranking=4.0)
+    run.write_json(tmp_path / "recipe.json", chosen.model_dump(mode="json"))
+    given = ["--config", str(tmp_path / "recipe.json"), "--losses", "original", "full"]
+    for _ in range(2):
+        assert main(given) == 0
+        told = capsys.readouterr().err
+        assert told.count("without the ranking (4)") == 1
+    for loss in ("original", "full"):
+        made = read_config(chosen.output / loss / run.CONFIG, {})
+        assert (made.loss, made.ranking) == (loss, 0)
+    found = json.loads((chosen.output / "comparison.json").read_text())
+    assert found["left_out"] == {"ranking": 4.0}
+
+
+def test_every_loss_is_checked_before_any_trains(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settings that one of them cannot have, and a run that another one is."""
+    chosen = config(tmp_path, tiny_model_folder, labelled_negatives=False)
+    run.write_json(tmp_path / "recipe.json", chosen.model_dump(mode="json"))
+    given = ["--config", str(tmp_path / "recipe.json"), "--losses", "full", "original"]
+    assert main(given) == 1
+    assert "loss: original needs explicit negatives (labelled" in capsys.readouterr().err
+    assert not chosen.output.exists()
+    other = chosen.changed(loss="softmax", seed=3, output=chosen.output / "softmax")
+    run.start(other, {})
+    assert main([*given[:3], "full", "softmax"]) == 1
+    assert "cannot be resumed with other settings (seed)" in capsys.readouterr().err
+    assert not (chosen.output / "full").exists()
+
+
 def test_a_loss_that_the_pairs_cannot_serve_is_told_first(
     tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

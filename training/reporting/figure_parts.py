@@ -164,6 +164,7 @@ def comparison_part(
         points.append(Traded("this run", this.gain, this.worst[1], this=True))
     drawing = gain_against_loss(points, domain or "")
     budget = mapping(comparison.get("budget"))
+    ranking = number(mapping(comparison.get("left_out")).get("ranking"))
     spent = [
         f"{number(budget.get(key)):,.0f} {words}"
         for key, words in (
@@ -176,6 +177,12 @@ def comparison_part(
     return join(
         paragraph(f"One budget for all: {', '.join(spent)}. Every row is a run.")
         if spent
+        else None,
+        paragraph(
+            f"The ranking of labelled pairs ({ranking:g} in the settings) was left out of every row, "
+            "as not every loss can have it beside it."
+        )
+        if ranking
         else None,
         table(
             "Losses on one budget, in percent, and the difference to the base in points",
