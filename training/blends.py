@@ -16,7 +16,6 @@ from typing import Any
 from app.domain.errors import DejaError
 from training import run
 from training.config import TrainConfig, read_config
-from training.errors import TrainingError
 
 BLENDS = "blends.json"
 
@@ -25,8 +24,8 @@ def measure_blends(config: TrainConfig, shares: Sequence[float]) -> dict[str, An
     """Return a comparison whose rows are shares of the way from a run's base to its tuned model.
 
     They are measured in fp32 on `dev_limit` texts or pairs of each dev set.
-    Raises TrainingError where the run has no tuned model, only one that is blended already, or its
-    data cannot be read.
+    Raises TrainingError where the end of the run's training is not there, or its data cannot be
+    read.
     """
     from training.encoders import from_model
     from training.export import load_model
@@ -35,11 +34,7 @@ def measure_blends(config: TrainConfig, shares: Sequence[float]) -> dict[str, An
     from training.trainer import blend
     from training.weights import find_base
 
-    folder = config.output / run.MODEL
-    if not folder.is_dir():
-        raise TrainingError(f"{folder}: there is no tuned model; finish the run first")
-    if config.blend < 1:
-        raise TrainingError(f"{folder}: is {config.blend:g} of the way already; its end is gone")
+    folder = run.end(config.output, config.blend)
     measure = DevMeasure(config, prepare(config))
     base = load_model(find_base(config.base))
     tuned = load_model(find_base(str(folder)))

@@ -1,8 +1,8 @@
 """Losses compared on one budget: `python -m training.compare --config FILE --output FOLDER`.
 
 One run a loss, with everything else the same: base, pairs, order, steps, dev sets. The ranking of
-labelled pairs is left out of all, as L_original cannot have it beside it. Every row of the comparison
-is such a run; those that are finished are not made again.
+labelled pairs is left out of all, as L_original cannot have it beside it. Every row of the
+comparison is such a run; those that are finished are not made again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
     from training.finish import measured
     from training.prepare import prepare
     from training.train import train
+    from training.tuned import write_model
 
     settings = [
         config.changed(loss=loss, ranking=0.0, output=config.output / loss) for loss in losses
@@ -51,8 +52,9 @@ def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
     for chosen in settings:
         run.start(chosen, prepared.summary)
         model = chosen.output / run.MODEL
-        if not model.is_dir():
+        if not run.is_trained(chosen.output):
             train(chosen, prepared, resume=True)
+        write_model(chosen)
         last = run.last_logged(chosen.output / run.LOG)
         rows.append(
             {

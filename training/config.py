@@ -17,11 +17,11 @@ from app.encoders.artifact import NAME_PATTERN
 from training.errors import TrainingError
 
 # Folders of a run that an artifact must not replace.
-_RESERVED = ("checkpoints", "mined", "model")
+_RESERVED = ("checkpoints", "mined", "model", "trained")
 # Settings of what comes after training: a run may be resumed with others.
 _AFTERWARDS = frozenset(
-    {"beside", "corpus", "corpus_limit", "install", "largest_loss", "population", "precision"}
-    | {"release", "terms", "threads"}
+    {"beside", "blend", "corpus", "corpus_limit", "install", "largest_loss", "population"}
+    | {"precision", "release", "terms", "threads"}
 )
 
 
@@ -125,7 +125,11 @@ class TrainConfig(BaseModel):
         description="Share of the teacher in the vectors to stay close to, the rest the base's.",
     )
     blend: float = Field(
-        1.0, gt=0, le=1, description="Share of the tuned weights in the result, the rest the base."
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the tuned weights in the result, the rest the base. A run may be "
+        "finished again with another: its end is kept.",
     )
 
     batch: int = Field(64, ge=2, description="Duplicate pairs in a batch, over all processes.")

@@ -1,6 +1,6 @@
 """What tuning changed, small enough to keep: a base and this file give the tuned model again.
 
-`python -m training.delta write MODEL --share 0.6 --output FILE` and
+`python -m training.delta write RUN --share 0.6 --output FILE` and
 `python -m training.delta apply FILE --output MODEL`.
 
 Every changed matrix is kept as 8-bit differences from the base with one scale a row, a few
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from app.domain.errors import DejaError
 from training import run
+from training.config import read_config
 from training.errors import TrainingError
 from training.weights import Base, find_base
 
@@ -75,8 +76,10 @@ def applied(base: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str,
 def write_delta(model: str, base: str, share: float, output: Path) -> Path:
     """Write what a tuned model has learnt over its base, whole or not at all; return the file.
 
+    model: a run, whose end is taken, or a model's folder.
     Raises TrainingError where either cannot be loaded, the base is another model's or cannot be
-    told again by a hash of its weights.
+    told again by a hash of its weights, and where the model is a run's and but a share of the way:
+    a share of that would be another share than was asked for.
     """
     from safetensors.torch import save_file
 
@@ -85,7 +88,8 @@ def write_delta(model: str, base: str, share: float, output: Path) -> Path:
     start = find_base(base)
     if start.sha256 is None:
         raise TrainingError(f"{base}: is no folder with one file of weights, to be known again by")
-    kept = difference(_loaded(start).state_dict(), _loaded(find_base(model)).state_dict(), share)
+    tuned = _loaded(find_base(str(_end(Path(model)))))
+    kept = difference(_loaded(start).state_dict(), tuned.state_dict(), share)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
     metadata = {"base": base, "base_sha256": start.sha256, "share": f"{share:g}"}
@@ -129,6 +133,25 @@ def apply_delta(file: Path, output: Path) -> Path:
     return made.rename(output)
 
 
+def _end(folder: Path) -> Path:
+    """Return the end of a run's training, given the run or its model; other folders as they are."""
+    if folder.name == run.MODEL and (folder.parent / run.LOG).is_file():
+        share = _blend(folder.parent)
+        if share < 1:
+            raise TrainingError(
+                f"{folder}: is {share:g} of the way from its base already; give the run, "
+                f"{folder.parent}, for the end of its training"
+            )
+    elif (folder / run.CONFIG).is_file() and not (folder / _MODEL_FILE).is_file():
+        return run.end(folder, _blend(folder))
+    return folder
+
+
+def _blend(folder: Path) -> float:
+    """Return how much of the way a run's model is."""
+    return read_config(folder / run.CONFIG, {}).blend
+
+
 def _loaded(base: Base) -> SentenceTransformer:
     from training.export import load_model
 
@@ -140,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.delta", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     write = commands.add_parser("write", help="keep what a tuned model has learnt")
-    write.add_argument("model", help="the tuned model's folder")
+    write.add_argument("model", help="a run, whose end is taken, or a tuned model's folder")
     write.add_argument("--base", default="all-MiniLM-L6-v2", help="what it was tuned from")
     write.add_argument("--share", type=float, default=1.0, help="of the way, 0..1 (%(default)s)")
     write.add_argument("--output", type=Path, required=True, metavar="FILE")

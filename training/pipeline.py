@@ -11,6 +11,7 @@ from training.finish import finish, install
 from training.prepare import prepare
 from training.report import write_report
 from training.train import Processes, train
+from training.tuned import write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,23 +23,25 @@ def run_pipeline(config: TrainConfig, *, resume: bool = False) -> Path | None:
     """Return the folder of the artifact; None in every process but the first.
 
     Whatever the inputs can be refused for, they are refused before anything is written.
-    resume: go on with the run in the output folder; parts that are done are not done again.
+    resume: go on with the run in the output folder; parts that are done are not done again. With
+    another `blend`, a run that is done is finished again with that.
     Raises TrainingError, naming file and line, where an input cannot be used.
     """
     processes = Processes.of_environment()
     if processes.first:
         run.check(config, resume=resume)
     artifact = config.output / config.name
-    if not (resume and (artifact / MANIFEST).is_file()):
+    if not (resume and _is_finished(config)):
         # Text is tokenised before the loaders of torch could fork; the warning is of no use.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         prepared = prepare(config)
         if processes.first:
             run.start(config, prepared.summary)
-        if not (config.output / run.MODEL).is_dir():
+        if not run.is_trained(config.output):
             train(config, prepared, resume=resume)
         if not processes.first:
             return None
+        write_model(config)
         artifact = finish(config, prepared)
     elif not processes.first:
         return None
@@ -47,3 +50,14 @@ def run_pipeline(config: TrainConfig, *, resume: bool = False) -> Path | None:
     if config.install is not None:
         install(artifact, config.install)
     return artifact
+
+
+def _is_finished(config: TrainConfig) -> bool:
+    """Return whether the artifact is there, of the share of the way that is asked for."""
+    manifest = run.read_json(config.output / config.name / MANIFEST)
+    if manifest is None:
+        return False
+    # A kill may have come between the model's making way and its being made again.
+    between = run.is_trained(config.output) and not (config.output / run.MODEL).is_dir()
+    made = manifest.get("made", {}).get("training", {})
+    return not between and bool(made.get("blend", config.blend) == config.blend)

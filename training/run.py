@@ -24,6 +24,8 @@ RELIABILITY = "reliability.json"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+# The end of training, where the model is only a share of the way to it.
+TRAINED = "trained"
 # With less free than this after a failed write, bytes, it failed for want of room.
 _ROOM = 1_000_000
 
@@ -39,11 +41,14 @@ def check(config: TrainConfig, *, resume: bool) -> None:
         _check_writable(config.install)
     folder, saved = config.output, config.output / CONFIG
     if resume and saved.is_file():
-        if different := config.differences(read_config(saved, {})):
+        before = read_config(saved, {})
+        if different := config.differences(before):
             raise TrainingError(
                 f"{saved}: cannot be resumed with other settings ({', '.join(different)}); "
                 "give the ones it was started with, or another --output"
             )
+        if before.blend != config.blend and (folder / MODEL).is_dir():
+            end(folder, before.blend)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         remedy = "go on with it by --resume, or give" if saved.is_file() else "give"
         raise TrainingError(f"{folder}: is not empty; {remedy} another --output")
@@ -62,6 +67,8 @@ def _check_writable(folder: Path) -> None:
 def start(config: TrainConfig, data: Any) -> None:
     """Make the folder of a run, with its settings and what data it is made from.
 
+    Where the run is to be finished with another `blend`, its model and report make way; the end of
+    its training stays, as `trained`.
     Raises TrainingError where a run is there that was made from other data: what it has mined and
     measured belongs to those.
     """
@@ -72,8 +79,48 @@ def start(config: TrainConfig, data: Any) -> None:
             "go on with it, or give another --output"
         )
     config.output.mkdir(parents=True, exist_ok=True)
+    _make_way(config)
     write_json(config.output / CONFIG, config.saved())
     write_json(config.output / DATA, data)
+
+
+def is_trained(folder: Path) -> bool:
+    """Return whether a run has come to the end of its training."""
+    return (folder / MODEL).is_dir() or (folder / TRAINED).is_dir()
+
+
+def end(folder: Path, share: float) -> Path:
+    """Return the folder of the model at the end of a run's training.
+
+    share: how much of the way to it the run's model is, its `blend`.
+    Raises TrainingError where there is none, or no more of it is left than that share.
+    """
+    if (folder / TRAINED).is_dir():
+        return folder / TRAINED
+    if not (folder / MODEL).is_dir():
+        raise TrainingError(f"{folder / MODEL}: there is no tuned model; finish the run first")
+    if share < 1:
+        raise TrainingError(
+            f"{folder / MODEL}: is {share:g} of the way from its base already, and the end of its "
+            "training was not kept; train again, with blend = 1"
+        )
+    return folder / MODEL
+
+
+def _make_way(config: TrainConfig) -> None:
+    """Take a model of another share of the way from its place; before the new share is written."""
+    folder = config.output
+    saved, model, trained = folder / CONFIG, folder / MODEL, folder / TRAINED
+    if not saved.is_file() or read_config(saved, {}).blend == config.blend or not model.is_dir():
+        return
+    if trained.is_dir():
+        gone = folder / f".{MODEL}.gone"
+        shutil.rmtree(gone, ignore_errors=True)
+        model.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    else:
+        model.rename(trained)
+    (folder / REPORT).unlink(missing_ok=True)
 
 
 def write_json(file: Path, data: Any) -> None:

@@ -32,13 +32,13 @@ from training.trainer import (
     Patience,
     TripletTrainer,
     attend_eagerly,
-    blend,
     freeze_embeddings,
     freeze_unused,
     last_checkpoint,
     rewind_log,
     set_dropout,
 )
+from training.tuned import save_end, write_model
 from training.weights import find_base
 
 if TYPE_CHECKING:
@@ -127,7 +127,6 @@ def train(config: TrainConfig, prepared: Prepared, *, resume: bool) -> None:
     if processes.first:
         rewind_log(config.output / run.LOG, done)
     processes.wait()
-    base = {name: weight.clone() for name, weight in model.state_dict().items()}
     set_dropout(model, config.dropout)
     freeze_unused(model)
     if config.freeze_embeddings:
@@ -145,9 +144,8 @@ def train(config: TrainConfig, prepared: Prepared, *, resume: bool) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     processes.wait()
     if processes.first:
-        if config.blend < 1:
-            model.load_state_dict(blend(base, model.state_dict(), config.blend))
-        run.save_model(model, config.output / run.MODEL)
+        save_end(config, model)
+        write_model(config)
     processes.wait()
 
 

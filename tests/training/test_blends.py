@@ -14,6 +14,7 @@ from training.encoders import load_encoder
 from training.measure import DevMeasure
 from training.prepare import prepare
 from training.train import train
+from training.tuned import write_model
 
 
 def test_the_ends_are_the_base_and_the_tuned_model(tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -33,6 +34,12 @@ def test_the_ends_are_the_base_and_the_tuned_model(tiny_model_folder: Path, tmp_
     assert near["sets"] == {"held-out": pytest.approx(base)}
     assert whole["sets"] == {"held-out": pytest.approx(tuned)}
     assert base != tuned
+    blended = chosen.changed(blend=0.5)
+    run.start(blended, prepared.summary)
+    write_model(blended)
+    assert main([str(chosen.output), "--shares", "1"]) == 0
+    (again,) = json.loads((chosen.output / "blends.json").read_text())["rows"]
+    assert again["sets"] == whole["sets"]
     assert (whole["loss"], whole["share"], whole["steps"]) == ("full, 1 of the way", 1, 24)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
+from tests.training.small_run import config
+from training import run
 from training.delta import applied, difference, main
 from training.errors import TrainingError
 
@@ -74,6 +77,33 @@ def test_a_file_and_its_base_make_the_model(
     assert main(["apply", str(file), "--output", str(tmp_path / "none")]) == 1
     assert "belongs to weights of" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_share_of_a_share_is_refused(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run's model is the blend it was finished with; of the run itself the end is taken."""
+    chosen = config(tmp_path, tiny_model_folder, blend=0.5)
+    run.start(chosen, {})
+    (chosen.output / run.LOG).write_text('{"step": 1, "loss": 1}\n')
+    shutil.copytree(tiny_model_folder, chosen.output / run.MODEL)
+    file, base = tmp_path / "d.safetensors", ["--base", str(tiny_model_folder)]
+    write = ["write", "--share", "0.5", "--output", str(file), *base]
+    for given, said in (
+        (chosen.output / run.MODEL, "is 0.5 of the way from its base already; give the run, "),
+        (chosen.output, "the end of its training was not kept; train again, with blend = 1"),
+    ):
+        assert main([*write, str(given)]) == 1
+        assert said in capsys.readouterr().err
+    tuned = SentenceTransformer(str(tiny_model_folder), device="cpu")
+    with torch.no_grad():
+        for weight in tuned[0].auto_model.encoder.parameters():
+            weight.add_(1.0)
+    tuned.save(str(chosen.output / run.TRAINED), create_model_card=False)
+    assert main([*write, str(chosen.output)]) == 0
+    whole = [value for name, value in load_file(file).items() if name.endswith(".whole")]
+    torch.testing.assert_close(whole, [torch.full_like(one, 0.5) for one in whole])
+    assert len(whole) > 4
 
 
 def test_nothing_but_a_model_is_replaced(

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import training
 from app.domain.errors import ArtifactError
 from app.encoders.artifact import load_artifact
 from tests.conftest import CollectionClient, Serve
-from tests.training.small_run import config, log, questions, write_pairs
+from tests.training.small_run import config, log, questions, weights, write_pairs
 from training import finish, run
 from training.cli import main
 from training.config import TrainConfig, read_config
@@ -149,6 +151,54 @@ def test_a_run_goes_on_after_each_part(
     finished(copied, done)
     if before is not None:
         assert model.stat().st_mtime_ns == before
+
+
+def test_a_run_is_finished_again_with_another_blend(copied: TrainConfig, done: TrainConfig) -> None:
+    """Model, artifact, figures and report are of that share of the way; the end is kept."""
+    whole = weights(done.output)
+    base = load_file(Path(done.base) / "model.safetensors")
+    first = run.read_json(copied.output / run.EVALUATION)
+    steps = log(copied.output)
+    for share in (0.5, 0.25, 1.0):
+        chosen = copied.changed(blend=share)
+        artifact = run_pipeline(chosen, resume=True)
+        assert artifact == chosen.output / "small"
+        for name, weight in weights(chosen.output).items():
+            wanted = torch.lerp(base[name], whole[name], share)
+            torch.testing.assert_close(weight, wanted, atol=1e-6, rtol=0)
+        made = load_artifact(artifact).manifest.made
+        assert made["training"]["blend"] == share
+        assert run.read_json(chosen.output / run.CONFIG)["blend"] == share
+        again = run.read_json(chosen.output / run.EVALUATION)
+        assert (again == first) == (share == 1)
+        said = f"{share:.0%} of the tuned weights and the rest the base"
+        assert (said in (chosen.output / run.REPORT).read_text()) == (share < 1)
+        kept = load_file(chosen.output / run.TRAINED / "model.safetensors")
+        assert all(torch.equal(kept[name], weight) for name, weight in whole.items())
+        assert {path.name for path in chosen.output.iterdir()} == LEFT | {run.TRAINED}
+    assert log(copied.output) == steps
+
+
+def test_a_kill_between_two_blends_loses_nothing(copied: TrainConfig, done: TrainConfig) -> None:
+    """The old model had made way, the new share was not written: either share can be asked for."""
+    whole = weights(done.output)
+    for share in (1.0, 0.5):
+        shutil.rmtree(copied.output / run.TRAINED, ignore_errors=True)
+        (copied.output / run.MODEL).rename(copied.output / run.TRAINED)
+        run_pipeline(copied.changed(blend=share), resume=True)
+        assert load_artifact(copied.output / "small").manifest.made["training"]["blend"] == share
+        found = weights(copied.output)
+        assert all(torch.equal(found[name], whole[name]) for name in whole) == (share == 1)
+
+
+def test_a_run_whose_end_is_gone_keeps_its_blend(copied: TrainConfig) -> None:
+    """It was made when only the share was kept: half of a half is not what was asked for."""
+    half = copied.changed(blend=0.5)
+    run.write_json(copied.output / run.CONFIG, half.saved())
+    with pytest.raises(TrainingError, match=r"model: is 0\.5 of the way .*blend = 1"):
+        run_pipeline(copied, resume=True)
+    run.check(half, resume=True)
+    assert {path.name for path in copied.output.iterdir()} == LEFT
 
 
 def test_a_run_that_is_done_is_left_alone(copied: TrainConfig) -> None:

@@ -179,8 +179,8 @@ def comparison_part(
         if spent
         else None,
         paragraph(
-            f"The ranking of labelled pairs ({ranking:g} in the settings) was left out of every row, "
-            "as not every loss can have it beside it."
+            f"The ranking of labelled pairs ({ranking:g} in the settings) was left out of every "
+            "row, as not every loss can have it beside it."
         )
         if ranking
         else None,
