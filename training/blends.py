@@ -2,7 +2,7 @@
 
 Weights between base and tuned keep more of what the base knew elsewhere, and often lose little of
 what was gained (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903). Every share is measured on the
-run's dev sets, as rows of a comparison, which the report draws as gain against loss.
+run's dev sets, and the run's report draws what they gain against what they lose.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BLENDS = "blends.json"
 
 
 def measure_blends(config: TrainConfig, shares: Sequence[float]) -> dict[str, Any]:
-    """Return a comparison whose rows are shares of the way from a run's base to its tuned model.
+    """Return the figures of shares of the way from a run's base to its tuned model, a row each.
 
     They are measured in fp32 on `dev_limit` texts or pairs of each dev set.
     Raises TrainingError where the end of the run's training is not there, or its data cannot be
@@ -35,7 +35,8 @@ def measure_blends(config: TrainConfig, shares: Sequence[float]) -> dict[str, An
     from training.weights import find_base
 
     folder = run.end(config.output, config.blend)
-    measure = DevMeasure(config, prepare(config))
+    prepared = prepare(config)
+    measure = DevMeasure(config, prepared)
     base = load_model(find_base(config.base))
     tuned = load_model(find_base(str(folder)))
     start = {name: weight.clone() for name, weight in base.state_dict().items()}
@@ -47,14 +48,19 @@ def measure_blends(config: TrainConfig, shares: Sequence[float]) -> dict[str, An
         return {name: value for name, value in found.items() if name != SCORE}
 
     before = figures(0.0)
-    last = run.last_logged(config.output / run.LOG)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for share in shares:
-        name = f"{config.loss}, {share:g} of the way"
-        rows.append({"loss": name, "share": share, "steps": last["step"], "base": before})
-        rows[-1] |= {"seconds": last["seconds"], "sets": figures(share)}
-        sys.stdout.write(f"{name}: {_told(rows[-1]['sets'], before)}\n")
-    return {"budget": {"steps": last["step"], "pairs_a_batch": config.batch}, "rows": rows}
+        rows.append({"share": share, "sets": figures(share), "base": before})
+        sys.stdout.write(f"{share:g} of the way: {_told(rows[-1]['sets'], before)}\n")
+    return {"domain": prepared.held_out, "dev_limit": config.dev_limit, "rows": rows}
+
+
+def share_of_way(written: str) -> float:
+    """Return a share of the way, above 0 and at most 1; for a parser, which refuses others."""
+    share = float(written)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {written}")
+    return share
 
 
 def _told(sets: dict[str, float], before: dict[str, float]) -> str:
@@ -69,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.blends", description=__doc__)
     parser.add_argument("run", type=Path, help="the folder of a run")
     parser.add_argument(
-        "--shares", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0], metavar="X"
+        "--shares", type=share_of_way, nargs="+", default=[0.25, 0.5, 0.75, 1.0], metavar="X"
     )
     parser.add_argument("--dev-limit", type=int, metavar="N", help="of each dev set")
     chosen = parser.parse_args(arguments)

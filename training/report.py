@@ -16,8 +16,8 @@ from pathlib import Path
 from app.domain.errors import DejaError
 from training.errors import TrainingError
 from training.reporting.cells import signed
+from training.reporting.comparison_parts import blends_part, comparison_part
 from training.reporting.figure_parts import (
-    comparison_part,
     curves_part,
     figures_part,
     pairs_part,
@@ -51,12 +51,14 @@ from training.reporting.run_folder import (
 )
 
 REPORT = "report.html"
+BLENDS = "blends.json"
 _PARTS = {
     "figures": "Before and after",
     "curves": "As it trained",
     "pairs": "Precision and recall",
     "reliability": "Calibration",
     "comparison": "Losses compared",
+    "blends": "How far to go from the base",
     "mistakes": "What it gets wrong",
     "data": "Data",
     "mining": "Mined negatives",
@@ -66,18 +68,28 @@ _PARTS = {
 
 
 def write_report(
-    run: Path, *, comparison: Path | None = None, output: Path | None = None, texts: bool = True
+    run: Path,
+    *,
+    comparison: Path | None = None,
+    blends: Path | None = None,
+    output: Path | None = None,
+    texts: bool = True,
 ) -> Path:
     """Write the page of the run in the folder `run`, and return where it is.
 
-    comparison: the file of a comparison of losses; output: RUN/report.html by default; texts:
+    comparison: the file of a comparison of losses; blends: that of shares of the way from base to
+    tuned, by default the run's own where it is there; output: RUN/report.html by default; texts:
     whether to quote the run's texts, which may not be the reader's to see.
     Raises TrainingError where there is no such run or comparison, Matplotlib is not installed or
     the page cannot be written; then what was at `output` is still there.
     """
     target = output or run / REPORT
     found = read_run(run) if texts else without_texts(read_run(run))
-    page = report(found, {} if comparison is None else read_comparison(comparison))
+    losses = {} if comparison is None else read_comparison(comparison)
+    if blends is None and (run / BLENDS).is_file():
+        blends = run / BLENDS
+    shares = {} if blends is None else read_comparison(blends, of_shares=True)
+    page = report(found, losses, shares)
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +102,8 @@ def write_report(
     return target
 
 
-def report(run: Run, comparison: Json) -> str:
-    """Return the page of a run; comparison: empty where there is none."""
+def report(run: Run, comparison: Json, blends: Json) -> str:
+    """Return the page of a run; comparison, blends: empty where there is none."""
     roles = by_role(run.encoders)
     measured = figures(roles)
     domain = trained_domain(run.config, measured)
@@ -102,6 +114,7 @@ def report(run: Run, comparison: Json) -> str:
         "pairs": pairs_part(roles, domain),
         "reliability": reliability_part(run),
         "comparison": comparison_part(comparison, roles, measured, domain),
+        "blends": blends_part(blends, run.config, domain),
         "mistakes": mistakes_part(run),
         "data": data_part(run),
         "mining": mining_part(run),
@@ -173,6 +186,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--comparison", type=Path, metavar="FILE", help="comparison.json of losses on one budget"
     )
     parser.add_argument(
+        "--blends",
+        type=Path,
+        metavar="FILE",
+        help=f"{BLENDS} of shares of the way from base to tuned (RUN/{BLENDS}, if it is there)",
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="FILE", help=f"the page to write (RUN/{REPORT})"
     )
     parser.add_argument(
@@ -190,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         written = write_report(
             chosen.run,
             comparison=chosen.comparison,
+            blends=chosen.blends,
             output=chosen.output,
             texts=not chosen.no_texts,
         )

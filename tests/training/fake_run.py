@@ -131,6 +131,7 @@ CONFIG: dict[str, Any] = {
     "unlabelled_a_step": 64,
     "stay_close": 1.0,
     "teacher": "",
+    "blend": 0.75,
     "batch": 80,
     "steps": 600,
     "learning_rate": 5e-5,
@@ -259,6 +260,23 @@ def comparison() -> dict[str, Any]:
     return {"budget": {"steps": 200, "pairs_a_batch": 80, "seconds": 600}, "rows": rows}
 
 
+def blends() -> dict[str, Any]:
+    sets = ("forum-dev", "shop-questions", "banking", "home", "mattress")
+    base = dict(zip(sets, (0.7711, 0.8914, 0.6561, 0.6012, 0.5514), strict=True))
+    rows = []
+    for share in (0.25, 0.5, 0.75, 1.0):
+        moves = (0.06 * share - 0.016 * share**2, 0.01 * share, 0.012 * share - 0.035 * share**2)
+        shifts = (*moves, 0.004, -0.01 * share)
+        rows.append(
+            {
+                "share": share,
+                "sets": {name: base[name] + move for name, move in zip(sets, shifts, strict=True)},
+                "base": base,
+            }
+        )
+    return {"domain": "forum-dev", "dev_limit": 400, "rows": rows}
+
+
 def calibration() -> dict[str, Any]:
     table = []
     for step in range(1, 190):
@@ -328,6 +346,7 @@ def make_run(path: Path, *, steps: int = 600) -> Path:
     write(path / "errors.json", ERRORS)
     write(path / "reliability.json", reliability())
     write(path / "comparison.json", comparison())
+    write(path / "blends.json", blends())
     artifact = path / "forum-encoder"
     write(artifact / "manifest.json", MANIFEST)
     write(artifact / "calibration.json", calibration())

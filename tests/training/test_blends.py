@@ -38,9 +38,21 @@ def test_the_ends_are_the_base_and_the_tuned_model(tiny_model_folder: Path, tmp_
     run.start(blended, prepared.summary)
     write_model(blended)
     assert main([str(chosen.output), "--shares", "1"]) == 0
+    found = json.loads((chosen.output / "blends.json").read_text())
+    assert (found["domain"], found["dev_limit"]) == ("held-out", 20)
     (again,) = json.loads((chosen.output / "blends.json").read_text())["rows"]
     assert again["sets"] == whole["sets"]
-    assert (whole["loss"], whole["share"], whole["steps"]) == ("full, 1 of the way", 1, 24)
+    assert (near["share"], whole["share"]) == (1e-6, 1)
+
+
+@pytest.mark.parametrize("share", ["60", "-1", "0", "nan"])
+def test_a_share_beyond_the_way_is_refused(
+    share: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """60 was meant to be 0.6."""
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--shares", "0.5", share])
+    assert f"must be above 0 and at most 1, not {share}" in capsys.readouterr().err
 
 
 def test_a_run_without_a_model_is_told(

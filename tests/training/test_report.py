@@ -149,6 +149,31 @@ def test_the_comparison_has_a_row_a_run(page: Page) -> None:
     assert rows[1][-2:] == ["200", "422"]
 
 
+def test_shares_of_the_way_have_a_part_of_their_own(html: str, page: Page) -> None:
+    """Their figures, and gain against loss; beside the losses compared, and not as runs."""
+    caption = "Shares of the way from base to tuned, in percent, and the difference to the base in "
+    header, *rows = page.tables[f"{caption}points"]
+    assert header == ["share", "forum-dev", "shop-questions", "banking", "home", "mattress"]
+    assert [row[0] for row in rows] == ["0.25", "0.5", "0.75", "1"]
+    assert rows[3][1:4] == ["81.5 +4.4", "90.1 +1.0", "63.3 \N{MINUS SIGN}2.3"]
+    words = " ".join(page.words)
+    assert "How far to go from the base" in words
+    assert "on at most 400 texts or pairs of each set: no row is a run of its own." in words
+    assert "1 of the way: gained +4.4, worst \N{MINUS SIGN}2.3 on banking." in html
+    assert "0.25 of the way: gained +1.4, worst \N{MINUS SIGN}0.2 on mattress;" in html
+    drawing = html[html.index("by share of the way</title>") :]
+    labels = re.findall(r">(base|[01](?:\.\d+)?)</text>", drawing[: drawing.index("</svg>")])
+    assert labels[-5:] == ["base", "0.25", "0.5", "0.75", "1"]
+
+
+def test_what_was_left_out_of_the_losses_is_said(run: Path, tmp_path: Path) -> None:
+    """The ranking, which not every loss can have."""
+    write(tmp_path / "c.json", {**fake_run.comparison(), "left_out": {"ranking": 4.0}})
+    page = write_report(run, comparison=tmp_path / "c.json", output=tmp_path / "page.html")
+    said = "The ranking of labelled pairs (4 in the settings) was left out of every row"
+    assert said in page.read_text("utf-8")
+
+
 def test_texts_are_escaped(html: str) -> None:
     """A text that is markup is shown as the text it is, and half a character as a mark for it."""
     assert "<script" not in html
@@ -175,7 +200,7 @@ def test_the_page_can_be_read_without_seeing_it(page: Page) -> None:
     links = [value[1:] for value in page.values("href")]
     assert set(labels + links) <= set(ids)
     plots = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "role")]
-    assert plots == ["img"] * 7
+    assert plots == ["img"] * 8
     scopes = [value for tag, name, value in page.attributes if (tag, name) == ("th", "scope")]
     assert scopes.count("col") == sum(len(rows[0]) for rows in page.tables.values())
     assert scopes.count("row") == sum(len(rows) - 1 for rows in page.tables.values())
@@ -204,6 +229,7 @@ def test_the_calibration_is_said_to_be_measured_where_it_was_fitted(html: str) -
         ("evaluation.json", "has not been measured beside its base: what it gained is not known."),
         ("errors.json", "No examples were kept (no errors.json)."),
         ("reliability.json", "The calibration was not measured (no reliability.json)."),
+        ("blends.json", "Shares of the way were not measured (no blends.json; training.blends)."),
         ("forum-encoder/model.onnx", "No artifact was written, so there are no cut-offs."),
     ],
 )
@@ -271,6 +297,8 @@ def test_what_cannot_be_read_or_written_is_one_clear_line(
         ([tmp_path / "empty"], "empty: holds nothing of a run"),
         ([run, "--comparison", tmp_path / "no.json"], "no.json: there is no such comparison"),
         ([run, "--comparison", tmp_path / "list.json"], "list.json is no JSON object"),
+        ([run, "--comparison", run / "blends.json"], "shares of the way; give it as --blends"),
+        ([run, "--blends", run / "comparison.json"], "compared; give it as --comparison"),
         ([run, "--output", tmp_path / "file" / "x.html"], "x.html: cannot be written"),
     ):
         assert main([str(argument) for argument in arguments]) == 1

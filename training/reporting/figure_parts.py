@@ -11,11 +11,9 @@ from training.reporting.figures import (
     INT8,
     REFERENCE,
     Figure,
-    row_outcome,
-    run_outcome,
     served_role,
 )
-from training.reporting.outcome import Traded, gain_against_loss, precision_recall, reliability
+from training.reporting.outcome import precision_recall, reliability
 from training.reporting.page import Html, details, element, figure, join, paragraph, table
 from training.reporting.plots import dev_curves, loss_curve, similarity_curves
 from training.reporting.run_folder import Json, Run, mapping, number, objects
@@ -142,65 +140,6 @@ def reliability_part(run: Run) -> Html:
     return join(shown, _cut_offs(run))
 
 
-def comparison_part(
-    comparison: Json,
-    roles: Mapping[str, Json],
-    measured: Sequence[Figure],
-    domain: str | None,
-) -> Html:
-    """Return the losses compared on one budget, and gain against loss for them and this run."""
-    rows = objects(comparison.get("rows"))
-    served = served_role(roles)
-    sets = list(dict.fromkeys(name for row in rows for name in mapping(row.get("sets"))))
-    if domain not in sets and rows:
-        domain = next(iter(sets), None)
-    points = []
-    for row in rows:
-        found = row_outcome(row, domain)
-        if found is not None and found.worst is not None:
-            points.append(Traded(str(row.get("loss", "?")), found.gain, found.worst[1]))
-    this = None if served is None else run_outcome(measured, domain, served)
-    if this is not None and this.worst is not None:
-        points.append(Traded("this run", this.gain, this.worst[1], this=True))
-    drawing = gain_against_loss(points, domain or "")
-    budget = mapping(comparison.get("budget"))
-    ranking = number(mapping(comparison.get("left_out")).get("ranking"))
-    spent = [
-        f"{number(budget.get(key)):,.0f} {words}"
-        for key, words in (
-            ("steps", "steps"),
-            ("pairs_a_batch", "pairs a batch"),
-            ("seconds", "seconds at most"),
-        )
-        if number(budget.get(key)) is not None
-    ]
-    return join(
-        paragraph(f"One budget for all: {', '.join(spent)}. Every row is a run.")
-        if spent
-        else None,
-        paragraph(
-            f"The ranking of labelled pairs ({ranking:g} in the settings) was left out of every "
-            "row, as not every loss can have it beside it."
-        )
-        if ranking
-        else None,
-        table(
-            "Losses on one budget, in percent, and the difference to the base in points",
-            ["loss", *sets, "steps", "seconds"],
-            [_compared(row, sets) for row in rows],
-        )
-        if rows
-        else missing("Losses were not compared for this report (no comparison.json)."),
-        figure(
-            drawing,
-            "Up is gained, left is forgotten."
-            + (" This run may have had another budget than the rows compared." if rows else ""),
-        )
-        if drawing is not None
-        else missing("Gain and loss are not known together for any run, so they are not drawn."),
-    )
-
-
 def _cell(item: Figure, role: str) -> object:
     value = item.values.get(role)
     if value is None:
@@ -258,16 +197,3 @@ def _cut_offs(run: Run) -> Html:
         if chosen.duplicate_reached and chosen.review_reached
         else missing("An aim was not reached; the nearest cut-off stands in."),
     )
-
-
-def _compared(row: Json, sets: Sequence[str]) -> list[object]:
-    cells: list[object] = [str(row.get("loss", UNKNOWN))]
-    base, tuned = mapping(row.get("base")), mapping(row.get("sets"))
-    for name in sets:
-        value, before = number(tuned.get(name)), number(base.get(name))
-        change = None if value is None or before is None else signed(100 * (value - before))
-        shown = UNKNOWN if value is None else f"{100 * value:.1f}"
-        cells.append(
-            join(shown, None if change is None else element("span", change, class_="change"))
-        )
-    return [*cells, count(row.get("steps")), count(row.get("seconds"))]

@@ -91,10 +91,10 @@ def without_texts(run: Run) -> Run:
     )
 
 
-def read_comparison(path: Path) -> Json:
-    """Return a comparison of losses, as the comparing command wrote it.
+def read_comparison(path: Path, *, of_shares: bool = False) -> Json:
+    """Return a comparison of losses, or of shares of the way, as its command wrote it.
 
-    Raises TrainingError where the file is missing or is no JSON object.
+    Raises TrainingError where the file is missing, is no JSON object or compares the other thing.
     """
     notes: list[str] = []
     found = _object(path, notes)
@@ -102,6 +102,12 @@ def read_comparison(path: Path) -> Json:
         raise TrainingError(f"{path}: there is no such comparison")
     if notes:
         raise TrainingError(f"{path}: {notes[0]}")
+    if rows := objects(found.get("rows")):
+        are_shares = "share" in rows[0]
+        if are_shares and not of_shares:
+            raise TrainingError(f"{path}: holds shares of the way; give it as --blends")
+        if of_shares and not are_shares:
+            raise TrainingError(f"{path}: holds losses compared; give it as --comparison")
     return found
 
 
