@@ -24,6 +24,7 @@ from training.devsets import read_corpus, set_name
 from training.errors import TrainingError
 from training.graph import components, drop_contradictions, groups, split
 from training.pairs import Dropped, Pairs, count_dropped
+from training.tables import sha256
 
 _EXAMPLES_A_REASON = 10
 
@@ -113,8 +114,15 @@ def prepare(config: TrainConfig) -> Prepared:
             for one in _examples(dropped)
         ],
         "dev": {name: len(found) for name, found in dev.items()},
+        "dev_files": _files(config.dev),
+        "unlabelled": [] if config.unlabelled is None else _files([config.unlabelled]),
     }
     return Prepared(pairs, found_groups, dev, held_out, population, summary)
+
+
+def _files(paths: Iterable[Path]) -> list[dict[str, str]]:
+    """Return names and hashes of files, by which a resumed run knows that they are the same."""
+    return [{"path": path.name, "sha256": sha256(path)} for path in paths]
 
 
 def _read_dev(path: Path) -> Pairs | LabelledTexts:

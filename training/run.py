@@ -72,8 +72,9 @@ def start(config: TrainConfig, data: Any) -> None:
     Raises TrainingError where a run is there that was made from other data: what it has mined and
     measured belongs to those.
     """
-    saved = read_json(config.output / DATA)
-    if saved is not None and saved != json.loads(json.dumps(data)):
+    saved, now = read_json(config.output / DATA), json.loads(json.dumps(data))
+    # What an earlier release did not note of its data cannot be held against them.
+    if saved is not None and saved != {name: now[name] for name in now if name in saved}:
         raise TrainingError(
             f"{config.output / DATA}: the files have changed since the run began; put them back to "
             "go on with it, or give another --output"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.text import canonical_form
+from training import run
 from training.config import TrainConfig
 from training.data import Dropped, LabelledTexts, read_pairs
 from training.errors import TrainingError
@@ -131,6 +133,9 @@ def test_the_summary_is_what_data_json_says(tmp_path: Path) -> None:
     assert json.loads(json.dumps(summary)) == summary
     (file,) = summary.pop("files")
     assert (file["path"], len(file["sha256"])) == ("pairs.tsv", 64)
+    assert summary.pop("dev_files") == [
+        {"path": "asked.tsv", "sha256": hashlib.sha256(dev.read_bytes()).hexdigest()}
+    ]
     assert summary == {
         "pairs": 6,
         "positives": 4,
@@ -146,6 +151,7 @@ def test_the_summary_is_what_data_json_says(tmp_path: Path) -> None:
             {"reason": "contradiction", "file": "pairs.tsv", "line": 8, "texts": ["a 1", "a 3"]},
         ],
         "dev": {"asked": 2},
+        "unlabelled": [],
     }
 
 
@@ -243,3 +249,26 @@ def test_pairs_that_are_not_natural_measure_nothing_and_are_not_trained_on(tmp_p
     found = prepared(tmp_path, [*chain("a"), *chain("b")], dev=(dev,))
     assert told(found.calibration_pairs) == {("x", "y", 1), ("y", "z", 0)}
     assert told(found.pairs) == set(chain("b"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "before", "after"),
+    [("asked.tsv", "z", "w"), ("texts.txt", "two", "ten"), ("pairs.tsv", "b 3", "b 4")],
+)
+def test_a_run_is_not_gone_on_with_on_other_texts(
+    tmp_path: Path, changed: str, before: str, after: str
+) -> None:
+    """The vectors kept of the unlabelled texts, and what was measured, would be of others."""
+    dev = table(tmp_path / "asked.tsv", [("x", "y", 1), ("y", "z", 0)])
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one\ntwo\n")
+    rows = [*chain("a"), *chain("b")]
+    given: dict[str, Any] = {"dev": (dev,), "unlabelled": texts}
+    first = prepared(tmp_path, rows, **given)
+    config = TrainConfig(output=tmp_path / "run", pairs=(tmp_path / "pairs.tsv",), **given)
+    run.start(config, first.summary)
+    run.start(config, prepare(config).summary)
+    file = tmp_path / changed
+    file.write_text(file.read_text().replace(before, after))
+    with pytest.raises(TrainingError, match=r"data\.json: the files have changed since the run"):
+        run.start(config, prepare(config).summary)

@@ -116,3 +116,14 @@ def test_the_last_line_with_a_loss_is_found(tmp_path: Path) -> None:
     log = tmp_path / run.LOG
     log.write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"step": 2, "dev": {}}\n')
     assert run.last_logged(log) == {"step": 2, "loss": 1}
+
+
+def test_what_an_earlier_release_did_not_note_may_be_new(tmp_path: Path) -> None:
+    """Its runs can be gone on with; what it noted has to be the same."""
+    config = made(tmp_path)
+    run.start(config, {"pairs": 3})
+    run.start(config, {"pairs": 3, "unlabelled": []})
+    assert run.read_json(config.output / run.DATA) == {"pairs": 3, "unlabelled": []}
+    for other in ({"pairs": 3, "unlabelled": ["a"]}, {"pairs": 3}):
+        with pytest.raises(TrainingError, match=r"data.json: the files have changed since the run"):
+            run.start(config, other)

@@ -112,7 +112,11 @@ def blends_part(blends: Json, config: Json, domain: str | None) -> Html:
         figure(
             drawing,
             "Right is gained, down is forgotten; the numbers are shares of the way."
-            + (" In colour: the share that this run ends with." if own is not None else ""),
+            + (
+                " In colour: the share that this run ends with."
+                if any(one.this for one in shares)
+                else ""
+            ),
         )
         if drawing is not None
         else missing("Gain and loss are not known together for any share, so they are not drawn."),
