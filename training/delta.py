@@ -3,6 +3,7 @@
 `python -m training.delta write RUN --share 0.6 --output FILE` and
 `python -m training.delta apply FILE --output MODEL`.
 
+Of several runs from one base (`write RUN RUN …`) it is the mean of their weights that is kept.
 Every changed matrix is kept as 8-bit differences from the base with one scale a row, a few
 thousandths of a difference that is itself small; every changed vector as it is. A model made
 from the file is the one to export: then whoever has the base builds the same artifact.
@@ -59,6 +60,25 @@ def difference(
     return kept
 
 
+def mean_of(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of several models' weights, by name, in float32 where they are numbers.
+
+    Of runs from one base the mean is often better than each (model soups, Wortsman et al. 2022,
+    arXiv:2203.05482). Raises TrainingError where they are of different shapes.
+    """
+    first, *others = weights
+    shapes = {name: weight.shape for name, weight in first.items()}
+    for other in others:
+        if {name: weight.shape for name, weight in other.items()} != shapes:
+            raise TrainingError("the models are of different shapes; they have no mean")
+    return {
+        name: torch.stack([one[name].float() for one in weights]).mean(dim=0)
+        if weight.is_floating_point() and others
+        else weight
+        for name, weight in first.items()
+    }
+
+
 def applied(base: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights that a base and a kept difference make, by name."""
     made = {name: weight.clone() for name, weight in base.items()}
@@ -73,13 +93,14 @@ def applied(base: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str,
     return made
 
 
-def write_delta(model: str, base: str, share: float, output: Path) -> Path:
-    """Write what a tuned model has learnt over its base, whole or not at all; return the file.
+def write_delta(models: Sequence[str], base: str, share: float, output: Path) -> Path:
+    """Write what tuned models have learnt over their base, whole or not at all; return the file.
 
-    model: a run, whose end is taken, or a model's folder.
+    models: runs, whose ends are taken, or models' folders; of several, the mean is taken.
     Raises TrainingError where either cannot be loaded, the base is another model's or cannot be
     told again by a hash of its weights, and where the model is a run's and but a share of the way:
-    a share of that would be another share than was asked for.
+    a share of that would be another share than was asked for. Of a run it is also checked that it
+    started from this base.
     """
     from safetensors.torch import save_file
 
@@ -88,11 +109,13 @@ def write_delta(model: str, base: str, share: float, output: Path) -> Path:
     start = find_base(base)
     if start.sha256 is None:
         raise TrainingError(f"{base}: is no folder with one file of weights, to be known again by")
-    tuned = _loaded(find_base(str(_end(Path(model)))))
-    kept = difference(_loaded(start).state_dict(), tuned.state_dict(), share)
+    ends = [_end(Path(model), start) for model in models]
+    tuned = mean_of([_loaded(find_base(str(end))).state_dict() for end in ends])
+    kept = difference(_loaded(start).state_dict(), tuned, share)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
     metadata = {"base": base, "base_sha256": start.sha256, "share": f"{share:g}"}
+    metadata |= {"mean_of": f"{len(models)}"}
     with run.writing(output.parent):
         save_file(kept, str(partial), metadata=metadata)
     partial.replace(output)
@@ -133,23 +156,27 @@ def apply_delta(file: Path, output: Path) -> Path:
     return made.rename(output)
 
 
-def _end(folder: Path) -> Path:
-    """Return the end of a run's training, given the run or its model; other folders as they are."""
-    if folder.name == run.MODEL and (folder.parent / run.LOG).is_file():
-        share = _blend(folder.parent)
-        if share < 1:
+def _end(folder: Path, base: Base) -> Path:
+    """Return the end of a run's training, given the run or a model of it; others as they are.
+
+    Raises TrainingError where the run is from another base, or the model a share of the way.
+    """
+    if (folder / run.CONFIG).is_file() and not (folder / _MODEL_FILE).is_file():
+        config = read_config(folder / run.CONFIG, {})
+        end = run.end(folder, config.blend)
+    elif folder.name in (run.MODEL, run.TRAINED) and (folder.parent / run.LOG).is_file():
+        config = read_config(folder.parent / run.CONFIG, {})
+        end = folder
+        if config.blend < 1 and folder.name == run.MODEL:
             raise TrainingError(
-                f"{folder}: is {share:g} of the way from its base already; give the run, "
+                f"{folder}: is {config.blend:g} of the way from its base already; give the run, "
                 f"{folder.parent}, for the end of its training"
             )
-    elif (folder / run.CONFIG).is_file() and not (folder / _MODEL_FILE).is_file():
-        return run.end(folder, _blend(folder))
-    return folder
-
-
-def _blend(folder: Path) -> float:
-    """Return how much of the way a run's model is."""
-    return read_config(folder / run.CONFIG, {}).blend
+    else:
+        return folder
+    if find_base(config.base).sha256 != base.sha256:
+        raise TrainingError(f"{folder}: was tuned from {config.base}, not from {base.name}")
+    return end
 
 
 def _loaded(base: Base) -> SentenceTransformer:
@@ -163,7 +190,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.delta", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     write = commands.add_parser("write", help="keep what a tuned model has learnt")
-    write.add_argument("model", help="a run, whose end is taken, or a tuned model's folder")
+    write.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a run, whose end is taken, or a tuned model's folder; of several, the mean is taken",
+    )
     write.add_argument("--base", default="all-MiniLM-L6-v2", help="what it was tuned from")
     write.add_argument("--share", type=float, default=1.0, help="of the way, 0..1 (%(default)s)")
     write.add_argument("--output", type=Path, required=True, metavar="FILE")
@@ -173,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         made = (
-            write_delta(chosen.model, chosen.base, chosen.share, chosen.output)
+            write_delta(chosen.models, chosen.base, chosen.share, chosen.output)
             if chosen.command == "write"
             else apply_delta(chosen.file, chosen.output)
         )

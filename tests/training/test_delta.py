@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from tests.training.small_run import config
 from training import run
-from training.delta import applied, difference, main
+from training.delta import applied, difference, main, mean_of
 from training.errors import TrainingError
 
 
@@ -41,6 +41,47 @@ def test_a_share_is_that_much_of_the_way() -> None:
     """Half-way to 3 from 1 is 2."""
     base, tuned = {"v": torch.tensor([1.0])}, {"v": torch.tensor([3.0])}
     assert applied(base, difference(base, tuned, 0.5))["v"].item() == 2.0
+
+
+def test_of_several_models_the_mean_is_kept(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the precision of the file, half a 127th of a row's largest change; the share is of it."""
+    torch.manual_seed(1)
+    base = SentenceTransformer(str(tiny_model_folder), device="cpu").state_dict()
+    ends, folders = [], [tmp_path / one for one in "abc"]
+    for folder in folders:
+        tuned = SentenceTransformer(str(tiny_model_folder), device="cpu")
+        with torch.no_grad():
+            for weight in tuned[0].auto_model.encoder.parameters():
+                weight.add_(0.01 * torch.randn_like(weight))
+        tuned.save(str(folder), create_model_card=False)
+        ends.append(tuned.state_dict())
+    file, given = tmp_path / "d.safetensors", ["--base", str(tiny_model_folder), "--share", "0.5"]
+    given = ["write", *given, "--output", str(file), *map(str, folders)]
+    assert main(given) == 0
+    assert main(["apply", str(file), "--output", str(tmp_path / "made")]) == 0
+    made = SentenceTransformer(str(tmp_path / "made"), device="cpu").state_dict()
+    changed = 0
+    for name, start in base.items():
+        change = 0.5 * ((ends[0][name] + ends[1][name] + ends[2][name]) / 3 - start)
+        largest = change.abs() if change.dim() < 2 else change.abs().amax(1, keepdim=True)
+        bound = 1e-6 + (0 if change.dim() < 2 else 0.51 * largest / 127)
+        assert bool(((made[name] - start - change).abs() <= bound).all()), name
+        changed += bool(change.any())
+    assert changed > 20
+    run_of_another = config(tmp_path, tmp_path / "a")
+    run.start(run_of_another, {})
+    shutil.copytree(tmp_path / "b", run_of_another.output / run.MODEL)
+    assert main([*given, str(run_of_another.output)]) == 1
+    assert f"was tuned from {tmp_path / 'a'}, not from " in capsys.readouterr().err
+
+
+def test_models_of_different_shapes_have_no_mean() -> None:
+    """Nor those that have other weights."""
+    for other in ({"w": torch.ones(3)}, {"w": torch.ones(2), "v": torch.ones(1)}):
+        with pytest.raises(TrainingError, match="of different shapes; they have no mean"):
+            mean_of([{"w": torch.ones(2)}, other])
 
 
 def test_another_models_base_is_refused() -> None:
