@@ -164,7 +164,9 @@ class TrainConfig(BaseModel):
         "is said.",
     )
     corpus: tuple[Path, ...] = Field(
-        (), description="Pairs or texts among which duplicates are to be found; none: not measured."
+        (),
+        description="Pairs or texts among which held-out natural duplicates are to be found; none: "
+        "not measured.",
     )
     corpus_limit: int = Field(100_000, ge=0, description="Texts taken of each file of `corpus`.")
     beside: tuple[str, ...] = Field(

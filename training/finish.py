@@ -132,7 +132,8 @@ def _figures(
         else:
             yield name, evaluate_one_shot(encoder, dev, none_label=config.none_label)
     if retrieval is not None:
-        yield f"{prepared.held_out} retrieval", evaluate_retrieval(encoder, retrieval)
+        # `training.evaluate` calls that of all pairs of a file `… retrieval`: other figures.
+        yield f"{prepared.held_out} natural retrieval", evaluate_retrieval(encoder, retrieval)
 
 
 def _retrieval(config: TrainConfig, prepared: Prepared) -> Retrieval | None:

@@ -305,7 +305,7 @@ def test_retrieval_and_further_encoders_are_measured(
     run_pipeline(chosen)
     encoders = run.read_json(chosen.output / run.EVALUATION)["encoders"]
     assert [encoder["role"] for encoder in encoders] == ["base", "fp32", "reference"]
-    assert all(set(one["sets"]) == {"held-out", "held-out retrieval"} for one in encoders)
+    assert all(set(one["sets"]) == {"held-out", "held-out natural retrieval"} for one in encoders)
     assert encoders[0]["sets"]["held-out"] == encoders[2]["sets"]["held-out"]
     assert load_artifact(tmp_path / "encoders" / "small").manifest.precision == "fp32"
 
