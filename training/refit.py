@@ -101,6 +101,8 @@ def refit(
     check_name(output)
     sets = read_sets(pairs, train, elsewhere, seed=seed)
     population = population or pairs.name
+    for other, count in sets.left_out.items():
+        _say(f"{other}: {count:,} pairs left out, they hold a text of {pairs.name}")
     made = Refit(artifact, threads=threads)
     if sets.taught is not None and len(sets.taught) >= fewest:
         made.train(sets.taught)
