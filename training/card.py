@@ -65,7 +65,7 @@ get vectors with a high cosine. An encoder artifact of Deja, read by its service
 On {calibration.population}: {calibration.pairs:,} pairs, {calibration.base_rate:.1%} duplicates.
 
 {_figures(manifest)}
-{calibration_section(calibration, manifest.metrics)}
+{calibration_section(calibration, manifest.metrics, made)}
 ## Limits
 
 - English questions. Other languages are split into pieces it learned little about.

@@ -1,11 +1,11 @@
 """Fit the probability of an artifact afresh: `python -m training.refit ARTIFACT --pairs FILE`.
 
 The encoder stays as it is, and so do its head and its one-shot labels. With `--train`, another
-pairwise head is trained on its vectors of those pairs. The pairs of `--pairs` are split by their
-graph into halves, and each is measured by a fit on the other; so is the table of cut-offs. The kind
-of calibration that is best there (`training.known.best_of`) is fitted on both halves and written.
-`--elsewhere` measures the fit on pairs of other domains. What comes out is a whole artifact in
-`--output`.
+pairwise head is trained on its vectors of those pairs; with `--no-head` there is none. The pairs
+of `--pairs` are split by their graph into halves, and each is measured by a fit on the other; so
+is the table of cut-offs. The kind of calibration that is best there (`training.known.best_of`) is
+fitted on both halves and written. `--elsewhere` measures the fit on pairs of other domains. Files
+that encoder or head were trained on are refused. What comes out is a whole artifact in `--output`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from training.export import check_name
 from training.head import FEWEST_PAIRS, HeadConfig, train_head
 from training.known import Known, best_of, figures, fits_of
 from training.refit_artifact import write_refitted
+from training.refit_seen import check_unseen
 from training.refit_sets import read_sets
 from training.vectors import pair_similarities
 
@@ -42,13 +43,13 @@ if TYPE_CHECKING:
 class Refit:
     """Fits and measures on one artifact's vectors, with its head until another is trained."""
 
-    def __init__(self, artifact: Artifact, *, threads: int) -> None:
+    def __init__(self, artifact: Artifact, *, threads: int, keep_head: bool = True) -> None:
         self.artifact = artifact
         self.encoder = ArtifactEncoder(artifact, threads=threads)
         self.unknown = unknown_to(artifact)
         self.head: bytes | None = None
         self.about_head: dict[str, Any] = {}
-        if HEAD in artifact.manifest.files:
+        if keep_head and HEAD in artifact.manifest.files:
             self.head = (artifact.path / HEAD).read_bytes()
             self.about_head = dict(artifact.manifest.made.get("head", {}))
 
@@ -85,6 +86,7 @@ def refit(
     *,
     pairs: Path,
     train: Path | None = None,
+    keep_head: bool = True,
     elsewhere: Sequence[Path] = (),
     population: str = "",
     threads: int = 1,
@@ -94,17 +96,20 @@ def refit(
     """Write the artifact with a probability fitted afresh, say what was measured, return it.
 
     population: what the pairs are, by default their file's name; fewest: with fewer pairs to
-    train on no head is trained. A head that the artifact has stays unless another is trained.
-    Raises TrainingError for a name or a file that cannot be used, CalibrationError where nothing
-    can be fitted; then nothing is written.
+    train on no head is trained. A head that the artifact has stays if it is to (keep_head), unless
+    another is trained.
+    Raises TrainingError for a name or a file that cannot be used, or that the artifact was trained
+    on, CalibrationError where nothing can be fitted; then nothing is written.
     """
     check_name(output)
     sets = read_sets(pairs, train, elsewhere, seed=seed)
     population = population or pairs.name
     for other, count in sets.left_out.items():
         _say(f"{other}: {count:,} pairs left out, they hold a text of {pairs.name}")
-    made = Refit(artifact, threads=threads)
-    if sets.taught is not None and len(sets.taught) >= fewest:
+    trains = sets.taught is not None and len(sets.taught) >= fewest
+    check_unseen(artifact.manifest.made, sets.measured, head=keep_head and not trains)
+    made = Refit(artifact, threads=threads, keep_head=keep_head)
+    if sets.taught is not None and trains:
         made.train(sets.taught)
     elif sets.taught is not None:
         _say(f"{len(sets.taught)} pairs are too few for a head; {fewest} are needed")
@@ -139,7 +144,7 @@ def refit(
             for other, found in further.items()
         },
         name=sets.name,
-        fingerprint=sets.halves[0].fingerprint,
+        measured_on=sets.measured,
     )
 
 
@@ -187,7 +192,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.refit", description=__doc__)
     parser.add_argument("artifact", help="the folder of an artifact, or the name of one shipped")
     parser.add_argument("--pairs", type=Path, required=True, help="labelled pairs to fit and test")
-    parser.add_argument("--train", type=Path, help="labelled pairs to train a head on")
+    head = parser.add_mutually_exclusive_group()
+    head.add_argument("--train", type=Path, help="labelled pairs to train a head on")
+    head.add_argument("--no-head", action="store_true", help="leave out the artifact's head")
     parser.add_argument(
         "--elsewhere", type=Path, nargs="*", default=[], help="pairs of other domains, to measure"
     )
@@ -211,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen.output,
             pairs=chosen.pairs,
             train=chosen.train,
+            keep_head=not chosen.no_head,
             elsewhere=chosen.elsewhere,
             population=chosen.population,
             threads=chosen.threads,

@@ -1,8 +1,8 @@
 """The pairs of a refit, set apart from each other: to fit and test on, to train on, elsewhere.
 
 As in a run of training, pairs that are not natural measure nothing, but link what they stand
-between: what is fitted or trained on is split and set apart by the graph of all pairs, and only then
-thinned out. Nothing is fitted on what is measured elsewhere, so a link does it no harm.
+between: what is fitted or trained on is split and set apart by the graph of all pairs, and only
+then thinned out. Nothing is fitted on what is measured elsewhere, so a link does it no harm.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ class RefitSets:
     taught: Pairs | None
     elsewhere: dict[str, Pairs]
     left_out: dict[str, int]
+
+    @property
+    def measured(self) -> dict[str, str]:
+        """The SHA-256 (hex) of the file of each set that is measured on, by its name."""
+        others = {name: pairs.fingerprint for name, pairs in self.elsewhere.items()}
+        return {self.name: self.halves[0].fingerprint, **others}
 
 
 def read_sets(

@@ -110,9 +110,45 @@ def test_an_aim_that_was_not_reached_is_said() -> None:
     """The default cut-off is the nearest one then, not what it is meant to be."""
     reached = Calibration.from_json(fake_run.calibration())
     rows = tuple(replace(row, precision=0.7) for row in reached.cut_offs_table)
-    found = calibration_section(replace(reached, cut_offs_table=rows), {})
+    found = calibration_section(replace(reached, cut_offs_table=rows), {}, {})
     assert found.endswith(
         "`duplicate` aims at a precision of 0.80, which no row of the table was measured to reach: "
         "the nearest row stands in.\n"
     )
-    assert "aims at" not in calibration_section(reached, {})
+    assert "aims at" not in calibration_section(reached, {}, {})
+
+
+def test_the_card_says_how_far_apart_the_measured_pairs_are() -> None:
+    """What was checked, what was chosen on them, and what nobody knows."""
+    figures = {
+        "pairs": 9,
+        "duplicates": 0.5,
+        "ap_similarity": 0.5,
+        "ap_probability": 0.6,
+        "accuracy": 0.7,
+        "ece": 0.1,
+    }
+    metrics = {"held_out": {"ours": figures, "shop": figures}, "beside": {"base": {"ours": 0.5}}}
+    made = {
+        "head": {"sha256": "aa"},
+        "trained_on": {"files": [{"path": "train.tsv", "sha256": "bb"}]},
+        "measured_on": {"ours": "cc", "shop": "dd"},
+    }
+    calibration = Calibration.from_json(fake_run.calibration())
+    found = calibration_section(calibration, metrics, made)
+    assert (
+        "Each half of `ours` is judged by the fit on the other, `shop` by the fit on both.\n"
+        "Which pieces are weighed was chosen on `ours` too: that flatters it a little.\n"
+        "The training may have chosen its checkpoint by `ours`.\n"
+        "Checked by the files' SHA-256: neither encoder nor head was trained on `ours` and "
+        "`shop`.\n"
+        "Not known: whether they saw some of these pairs in another file, and what the base model "
+        "had learned from.\n"
+    ) in found
+    assert "nothing was fitted on" not in found
+    seen = calibration_section(calibration, metrics, {**made, "calibrated_on": {"sha256": "aa"}})
+    assert seen == found  # what was measured on is told by `measured_on` where it is there
+    del made["measured_on"]
+    seen = calibration_section(calibration, metrics, {**made, "calibrated_on": {"sha256": "aa"}})
+    assert "Encoder or head was trained on `ours`: its figures flatter.\n" in seen
+    assert "Checked by" not in seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +111,53 @@ def test_a_head_that_does_not_help_is_left_out(headed: Artifact, tmp_path: Path)
     assert found.calibration.head == 0.0
     assert HEAD not in found.manifest.files
     assert "head" not in found.manifest.made
+
+
+@pytest.mark.parametrize("which", ["head", "encoder"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_files_that_were_trained_on_are_not_measured_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], which: str, *, elsewhere: bool
+) -> None:
+    """By the hash that the manifest keeps of them; before the work, and nothing is written."""
+    other = tmp_path / "other.tsv"
+    other.write_text("text1\ttext2\tlabel\na\tb\t1\nc\td\t0\ne\tf\t1\ng\th\t0\n", "utf-8")
+    digest = hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
+    learned = {
+        "head": {"head": {**BASE.manifest.made["head"], "sha256": digest}},
+        "encoder": {"trained_on": {"files": [{"path": "x.tsv", "sha256": digest}]}},
+    }
+    manifest = BASE.manifest.model_copy(update={"made": {**BASE.manifest.made, **learned[which]}})
+    files = {name: (BASE.path / name).read_bytes() for name in BASE.manifest.files}
+    before = write_artifact(tmp_path / "before", manifest, files)
+    flags = ["--pairs", str(SAMPLE)]
+    if elsewhere:
+        flags = ["--pairs", str(other), "--elsewhere", str(SAMPLE)]
+    output = tmp_path / "after"
+    assert main([str(before.path), *flags, "--output", str(output)]) == 1
+    error = capsys.readouterr().err
+    assert f"pairs: the artifact's {which} was trained on this very file" in error
+    assert "give pairs that were held out of training" in error
+    assert ("--no-head" in error) is (which == "head")
+    assert not output.exists()
+
+
+def test_without_its_head_what_that_was_trained_on_can_be_measured(
+    headed: Artifact, tmp_path: Path
+) -> None:
+    """And head and its story are gone from the artifact."""
+    digest = hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
+    made = {**headed.manifest.made, "head": {**headed.manifest.made["head"], "sha256": digest}}
+    files = {name: (headed.path / name).read_bytes() for name in headed.manifest.files}
+    manifest = headed.manifest.model_copy(update={"made": made})
+    before = write_artifact(tmp_path / "before", manifest, files)
+    output = tmp_path / "after"
+    flags = ["--pairs", str(SAMPLE), "--no-head", "--output", str(output)]
+    assert main([str(before.path), *flags]) == 0
+    found = load_artifact(output)
+    assert found.calibration.head == 0.0
+    assert HEAD not in found.manifest.files
+    assert "head" not in found.manifest.made
+    assert found.manifest.made["measured_on"] == {"pairs": digest}
 
 
 def test_figures_of_other_pairs_do_not_stay(tmp_path: Path) -> None:
