@@ -61,9 +61,10 @@ from 0 to 1: in full where nothing else differs between the texts, by half with 
 |---|---:|---|
 {chr(10).join(weights)}
 
-{_held_out(metrics, made)}The probability is true at those pairs' share of duplicates: where duplicates are
-rarer, it is too high, and a collection's `base_rate` shifts it. `calibration.json` holds the table
-of cut-offs with the precision and recall each was measured to have; the defaults are
+{_held_out(metrics, made)}The probability is true at those pairs' share of
+duplicates: where they are rarer, it is too high, and a collection's `base_rate` shifts it.
+`calibration.json` holds the table of cut-offs with the precision and recall each was measured to
+have; the defaults are
 
 | verdict | probability from | precision | recall |
 |---|---|---|---|

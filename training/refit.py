@@ -53,12 +53,14 @@ class Refit:
             self.head = (artifact.path / HEAD).read_bytes()
             self.about_head = dict(artifact.manifest.made.get("head", {}))
 
-    def train(self, pairs: Pairs) -> None:
-        """Train the head on natural pairs."""
+    def train(self, pairs: Pairs, terms: str = "") -> None:
+        """Train the head on natural pairs. terms: of their data, in words."""
         vectors = self.encoder.encode(pairs.texts).astype(np.float16)
         config = HeadConfig()
         self.head = train_head(vectors, pairs, pair_evidence(pairs, self.unknown), config)
         self.about_head = {"pairs": len(pairs), "sha256": pairs.fingerprint, **asdict(config)}
+        if terms:
+            self.about_head["terms"] = terms
 
     def know(self, pairs: Pairs) -> Known:
         """Return what is known of pairs, as the service knows it: one side in stored precision."""
@@ -89,13 +91,15 @@ def refit(
     keep_head: bool = True,
     elsewhere: Sequence[Path] = (),
     population: str = "",
+    terms: str = "",
     threads: int = 1,
     seed: int = 0,
     fewest: int = FEWEST_PAIRS,
 ) -> Artifact:
     """Write the artifact with a probability fitted afresh, say what was measured, return it.
 
-    population: what the pairs are, by default their file's name; fewest: with fewer pairs to
+    population: what the pairs are, by default their file's name; terms: of the data of `pairs` and
+    of `train`, in words; those of a head that stays are kept; fewest: with fewer pairs to
     train on no head is trained. A head that the artifact has stays if it is to (keep_head), unless
     another is trained.
     Raises TrainingError for a name or a file that cannot be used, or that the artifact was trained
@@ -110,7 +114,7 @@ def refit(
     check_unseen(artifact.manifest.made, sets.measured, head=keep_head and not trains)
     made = Refit(artifact, threads=threads, keep_head=keep_head)
     if sets.taught is not None and trains:
-        made.train(sets.taught)
+        made.train(sets.taught, terms)
     elif sets.taught is not None:
         _say(f"{len(sets.taught)} pairs are too few for a head; {fewest} are needed")
     both = [made.know(half) for half in sets.halves]
@@ -145,6 +149,7 @@ def refit(
         },
         name=sets.name,
         measured_on=sets.measured,
+        terms=terms,
     )
 
 
@@ -205,6 +210,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--population", default="", help="what the pairs are, in words (the file's name)"
     )
+    parser.add_argument(
+        "--terms", default="", metavar="TEXT", help="of the data of --pairs and --train, in words"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the encoder (%(default)s)")
     return parser.parse_args(arguments)
 
@@ -221,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keep_head=not chosen.no_head,
             elsewhere=chosen.elsewhere,
             population=chosen.population,
+            terms=chosen.terms,
             threads=chosen.threads,
             seed=chosen.seed,
         )

@@ -26,12 +26,13 @@ def write_refitted(
     elsewhere: Mapping[str, Mapping[str, float]],
     name: str,
     measured_on: Mapping[str, str],
+    terms: str = "",
 ) -> Artifact:
     """Write the artifact `output` and return it.
 
     head: written where the calibration gives it a weight; about_head: what the manifest says of
     it; own: figures of the set `name`, each half by a fit on the other; measured_on: SHA-256
-    (hex) of each set's file, by name.
+    (hex) of each set's file, by name; terms: of the data that the calibration was fitted on.
     """
     kept = [file for file in artifact.manifest.files if file != HEAD]
     files = {file: (artifact.path / file).read_bytes() for file in kept}
@@ -41,6 +42,7 @@ def write_refitted(
         "pairs": calibration.pairs,
         "duplicates": round(calibration.base_rate, 4),
         "sha256": measured_on[name],
+        **({"terms": terms} if terms else {}),
     }
     made["measured_on"] = dict(measured_on)
     if head is not None and calibration.head:

@@ -152,3 +152,53 @@ def test_the_card_says_how_far_apart_the_measured_pairs_are() -> None:
     seen = calibration_section(calibration, metrics, {**made, "calibrated_on": {"sha256": "aa"}})
     assert "Encoder or head was trained on `ours`: its figures flatter.\n" in seen
     assert "Checked by" not in seen
+
+
+def told_terms(made: dict[str, Any]) -> str:
+    manifest = Manifest.model_validate(
+        {**fake_run.MANIFEST, "made": {**fake_run.MANIFEST["made"], **made}}
+    )
+    return model_card(manifest, Calibration.from_json(fake_run.calibration()))
+
+
+def test_the_card_says_under_which_terms_head_and_probabilities_are() -> None:
+    """What they mean for a user, and the commands that leave them behind."""
+    found = told_terms(
+        {
+            "head": {"sha256": "aa", "terms": "For | study\nonly."},
+            "calibrated_on": {"terms": "CC BY-SA 4.0."},
+        }
+    )
+    assert "| probabilities (`calibration.json`) | CC BY-SA 4.0. |\n" in found
+    assert "| `head.onnx` | For \\| study only. |\n" in found
+    assert "Terms of data may bind whoever uses or passes on what was learned from it." in found
+    name = fake_run.MANIFEST["name"]
+    assert (
+        f"python -m training.refit {name} --pairs MY-PAIRS.csv --no-head --output my-{name}\n"
+    ) in found
+    assert "The encoder stays as it is, under its own licence." in found
+    assert "deja-train" not in found
+
+
+def test_a_trained_encoder_keeps_its_own_terms_beside() -> None:
+    """A refit alone does not free it, and the card says what does."""
+    found = told_terms(
+        {
+            "training": {"base": "some-base"},
+            "terms": "Ours.",
+            "calibrated_on": {"terms": "Theirs."},
+        }
+    )
+    assert "**Terms of the data:** Ours." in found
+    assert "| probabilities (`calibration.json`) | Theirs. |\n" in found
+    assert "`head.onnx` |" not in found
+    assert "to be free of those as well, train one from its base with `deja-train`" in found
+
+
+def test_terms_that_were_not_recorded_are_said_to_be_unknown() -> None:
+    """Of a head whose data nobody named."""
+    found = told_terms({"head": {"sha256": "aa"}, "calibrated_on": {"terms": "Ours."}})
+    assert (
+        "| `head.onnx` | not recorded; ask whoever gave the data before passing this on |" in found
+    )
+    assert "## Terms of what was fitted" not in told_terms({})

@@ -46,7 +46,7 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     unlike = [f"Look: {line}".replace("\t", "\tLook: ", 1) for line in lines[1:]]
     other = folder / "other.tsv"
     other.write_text("\n".join([lines[0], *unlike]) + "\n", "utf-8")
-    return refit(BASE, folder / "headed", pairs=SAMPLE, train=other, fewest=1)
+    return refit(BASE, folder / "headed", pairs=SAMPLE, train=other, fewest=1, terms="For study.")
 
 
 def backwards(artifact: Artifact, path: Path) -> Artifact:
@@ -103,6 +103,21 @@ def test_what_is_not_fitted_stays(headed: Artifact, tmp_path: Path) -> None:
     assert found.manifest.made["head"] == headed.manifest.made["head"]
     assert found.labels == own
     assert found.manifest.metrics["labels"] == [{"set": "x", "accuracy": 0.5}]
+
+
+def test_terms_stay_with_what_they_bind(headed: Artifact, tmp_path: Path) -> None:
+    """A head that stays keeps its own, whatever those of the new fit; the encoder's stay too."""
+    assert headed.manifest.made["head"]["terms"] == "For study."
+    assert headed.manifest.made["calibrated_on"]["terms"] == "For study."
+    made = {**headed.manifest.made, "terms": "The encoder's."}
+    before = replace(headed, manifest=headed.manifest.model_copy(update={"made": made}))
+    output = tmp_path / "after"
+    found = refit(before, output, pairs=SAMPLE, terms="Free.")
+    assert found.manifest.made["head"]["terms"] == "For study."
+    assert found.manifest.made["calibrated_on"]["terms"] == "Free."
+    assert found.manifest.made["terms"] == "The encoder's."
+    written = (found.path / CARD).read_text("utf-8")
+    assert "| probabilities (`calibration.json`) | Free. |\n| `head.onnx` | For study. |" in written
 
 
 def test_a_head_that_does_not_help_is_left_out(headed: Artifact, tmp_path: Path) -> None:
