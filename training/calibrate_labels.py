@@ -158,6 +158,17 @@ def table(figures: Sequence[Figures]) -> Table:
     return shown
 
 
+def _at_least_one(text: str) -> int:
+    """Return the number of a flag. Raises argparse's error where it is none, or below 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return number
+
+
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m training.calibrate_labels", description=__doc__
@@ -179,7 +190,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the label of texts that are of none of the classes (%(default)s)",
     )
     parser.add_argument("--write", action="store_true", help="store the weights in the artifact")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="of anchors (%(default)s)")
+    parser.add_argument(
+        "--draws", type=_at_least_one, default=DRAWS, help="of anchors (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of the encoder (%(default)s)")
     parser.add_argument("--cache", type=Path, help="folder that keeps vectors for the next time")

@@ -225,3 +225,14 @@ def test_the_command_says_what_is_missing(
     missing = tmp_path / "none.tsv"
     assert main(["all-minilm-l6-v2", "--sets", str(missing)]) == 1
     assert capsys.readouterr().err == f"error: {missing}: there is no such file; check the path\n"
+
+
+@pytest.mark.parametrize("draws", ["0", "-1", "some"])
+def test_a_number_of_draws_that_measures_nothing_is_refused(
+    capsys: pytest.CaptureFixture[str], draws: str
+) -> None:
+    """Before the work, by the flag."""
+    with pytest.raises(SystemExit):
+        main(["all-minilm-l6-v2", "--sets", "a.tsv", "b.tsv", "--draws", draws])
+    error = capsys.readouterr().err
+    assert f"argument --draws: {draws} is no whole number from 1 on" in error
