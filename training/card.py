@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.card_calibration import calibration_section
 from training.card_cells import cell, line
+from training.card_labels import labels_section
 from training.card_terms import terms_section
 from training.reporting.figures import BASE, FP32, INT8, REFERENCE
 from training.reporting.recipe import recipe
@@ -67,7 +68,8 @@ get vectors with a high cosine. An encoder artifact of Deja, read by its service
 On {calibration.population}: {calibration.pairs:,} pairs, {calibration.base_rate:.1%} duplicates.
 
 {_figures(manifest)}
-{calibration_section(calibration, manifest.metrics, made)}{terms_section(manifest)}
+{calibration_section(calibration, manifest.metrics, made)}{labels_section(manifest.metrics)}\
+{terms_section(manifest)}
 ## Limits
 
 - English questions. Other languages are split into pieces it learned little about.

@@ -202,3 +202,26 @@ def test_terms_that_were_not_recorded_are_said_to_be_unknown() -> None:
         "| `head.onnx` | not recorded; ask whoever gave the data before passing this on |" in found
     )
     assert "## Terms of what was fitted" not in told_terms({})
+
+
+def test_the_card_says_how_well_labels_are_told() -> None:
+    """Set by set, at each number of anchors; a card without figures has no such section."""
+    rows = [
+        {"set": name, "anchors": anchors, "accuracy": accuracy, "auroc": auroc}
+        for name, anchors, accuracy, auroc in (
+            ("bank", 1, 0.5203, 0.7242),
+            ("bank", 3, 0.7046, 0.7838),
+            ("bank", 5, 0.7646, 0.8207),
+            ("home", 1, 0.5451, 0.7021),
+        )
+    ]
+    manifest = Manifest.model_validate({**fake_run.MANIFEST, "metrics": {"labels": rows}})
+    found = model_card(manifest, Calibration.from_json(fake_run.calibration()))
+    dash = "\N{EN DASH}"
+    assert (
+        "| set | accuracy at 1 | accuracy at 3 | accuracy at 5 | AUROC at 1 | AUROC at 3 | "
+        "AUROC at 5 |\n|---|---:|---:|---:|---:|---:|---:|\n"
+        "| bank | 52.0 | 70.5 | 76.5 | 72.4 | 78.4 | 82.1 |\n"
+        f"| home | 54.5 | {dash} | {dash} | 70.2 | {dash} | {dash} |\n\n## Limits\n"
+    ) in found
+    assert "## One-shot labels" not in told_terms({})

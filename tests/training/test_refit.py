@@ -96,13 +96,15 @@ def test_what_is_not_fitted_stays(headed: Artifact, tmp_path: Path) -> None:
     own = replace(FALLBACK, weights=replace(FALLBACK.weights, sharpness=11.0), texts=7)
     files = {name: (headed.path / name).read_bytes() for name in headed.manifest.files}
     before = write_artifact(tmp_path / "before", headed.manifest, files)
-    before = with_labels(before, own, [{"set": "x", "accuracy": 0.5}])
+    figures = {"set": "x", "anchors": 1, "accuracy": 0.5, "auroc": 0.625}
+    before = with_labels(before, own, [figures])
     found = refit(before, tmp_path / "after", pairs=SAMPLE)
     assert found.calibration == replace(headed.calibration, population="pairs.tsv")
     assert (found.path / HEAD).read_bytes() == files[HEAD]
     assert found.manifest.made["head"] == headed.manifest.made["head"]
     assert found.labels == own
-    assert found.manifest.metrics["labels"] == [{"set": "x", "accuracy": 0.5}]
+    assert found.manifest.metrics["labels"] == [figures]
+    assert "| x | 50.0 | 62.5 |" in (found.path / CARD).read_text("utf-8")
 
 
 def test_terms_stay_with_what_they_bind(headed: Artifact, tmp_path: Path) -> None:
