@@ -42,13 +42,14 @@ python -m training.refit {manifest.name} --pairs MY-PAIRS.csv --no-head --output
 ```
 
 That leaves the head out; `--train MORE-OF-MY-PAIRS.csv` in place of `--no-head` trains one of your
-own. {_ENCODER_TOO if manifest.made.get("training") else _ENCODER}
+own. Nine numbers stay whatever the pairs, the prior of the evidence, which came from Quora's.
+
+{_ENCODER_TOO if manifest.made.get("training") else _ENCODER}
 """
 
 
 _ENCODER = "The encoder stays as it is, under its own licence."
-_ENCODER_TOO = (
-    "The encoder was itself trained on data with terms, which stay:\n"
-    "to be free of those as well, train one from its base with `deja-train`, as said below; what "
-    "comes\nout is fitted on your pairs alone, and has no head."
-)
+_ENCODER_TOO = """\
+The encoder was itself trained on data with terms, which stay: to be free of those as well, train
+one from its base with `deja-train`, as said below; what comes out is fitted on your pairs, and has
+no head."""

@@ -192,7 +192,7 @@ def test_a_trained_encoder_keeps_its_own_terms_beside() -> None:
     assert "**Terms of the data:** Ours." in found
     assert "| probabilities (`calibration.json`) | Theirs. |\n" in found
     assert "`head.onnx` |" not in found
-    assert "to be free of those as well, train one from its base with `deja-train`" in found
+    assert "to be free of those as well, train\none from its base with `deja-train`" in found
 
 
 def test_terms_that_were_not_recorded_are_said_to_be_unknown() -> None:
