@@ -2,8 +2,8 @@
 
 Each set is measured with weights fitted on the others, so that the figures say what to expect of
 labels that were never seen; then the weights are fitted on all of them and, with --write, stored in
-the artifact's calibration.json, under `labels`. The artifact is another one then, by its manifest:
-a service re-embeds what it has.
+the artifact's calibration.json, under `labels`, and the figures on its card. The artifact is
+another one then, by its manifest: a service re-embeds what it has.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from app.domain.errors import DejaError
 from app.domain.labels import LabelCalibration
 from app.encoders.artifact import (
     CALIBRATION,
+    CARD,
     LABELS,
     Artifact,
     find_artifact,
     load_artifact,
     write_artifact,
 )
+from training.card import model_card
 from training.data import read_groups
 from training.devsets import check_names, set_name
 from training.encoders import ArtifactEncoder
@@ -131,7 +133,7 @@ def with_labels(
 ) -> Artifact:
     """Return the artifact, written again in its place with its labels' calibration.
 
-    measured: goes into the manifest's metrics.
+    measured: goes into the manifest's metrics and onto the card.
     """
     files = {name: (artifact.path / name).read_bytes() for name in artifact.manifest.files}
     calibration: dict[str, Any] = json.loads(files[CALIBRATION])
@@ -139,6 +141,7 @@ def with_labels(
     files[CALIBRATION] = (json.dumps(calibration, indent=2, ensure_ascii=False) + "\n").encode()
     metrics = {**artifact.manifest.metrics, LABELS: list(measured)}
     manifest = artifact.manifest.model_copy(update={"metrics": metrics})
+    files[CARD] = model_card(manifest, artifact.calibration).encode()
     return write_artifact(artifact.path, manifest, files)
 
 
@@ -156,6 +159,17 @@ def table(figures: Sequence[Figures]) -> Table:
             cells[place] += f" ± {100 * row[f'{name}_spread']:.1f}"
         shown.add_row(row["set"], str(row["anchors"]), *cells)
     return shown
+
+
+def _at_least_one(text: str) -> int:
+    """Return the number of a flag. Raises argparse's error where it is none, or below 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return number
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -179,7 +193,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the label of texts that are of none of the classes (%(default)s)",
     )
     parser.add_argument("--write", action="store_true", help="store the weights in the artifact")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="of anchors (%(default)s)")
+    parser.add_argument(
+        "--draws", type=_at_least_one, default=DRAWS, help="of anchors (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of the encoder (%(default)s)")
     parser.add_argument("--cache", type=Path, help="folder that keeps vectors for the next time")

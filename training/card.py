@@ -12,6 +12,9 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from training.card_calibration import calibration_section
+from training.card_cells import cell, line
+from training.card_labels import labels_section
+from training.card_terms import terms_section
 from training.reporting.figures import BASE, FP32, INT8, REFERENCE
 from training.reporting.recipe import recipe
 from training.reporting.run_folder import array, mapping, number, objects
@@ -65,7 +68,8 @@ get vectors with a high cosine. An encoder artifact of Deja, read by its service
 On {calibration.population}: {calibration.pairs:,} pairs, {calibration.base_rate:.1%} duplicates.
 
 {_figures(manifest)}
-{calibration_section(calibration, manifest.metrics)}
+{calibration_section(calibration, manifest.metrics, made)}{labels_section(manifest.metrics)}\
+{terms_section(manifest)}
 ## Limits
 
 - English questions. Other languages are split into pieces it learned little about.
@@ -109,15 +113,15 @@ def _trained(manifest: Manifest) -> str:
         if (count := number(value))
     ]
     files = [
-        f"| `{_cell(item.get('path', ''))}` | `{_cell(item.get('sha256', ''))}` |"
+        f"| `{cell(item.get('path', ''))}` | `{cell(item.get('sha256', ''))}` |"
         for item in objects(data.get("files"))
     ]
-    terms = _line(manifest.made.get("terms") or config.get("terms")) or (
+    terms = line(manifest.made.get("terms") or config.get("terms")) or (
         "not recorded. Ask whoever gave the data before passing the encoder on."
     )
     base = config.get("base") or manifest.base_model
     words = recipe(config)
-    settings = [f"| `{_cell(name)}` | {_setting(value)} |" for name, value in config.items()]
+    settings = [f"| `{cell(name)}` | {_setting(value)} |" for name, value in config.items()]
     parts = [
         f"## Trained on\n\n{', '.join(counts) or 'Its counts were not recorded'}, from",
         "\n".join(["| file | SHA-256 |", "|---|---|", *files]) if files else "files not recorded.",
@@ -147,7 +151,7 @@ def _before_and_after(manifest: Manifest) -> str:
     if not sets:
         return "It was not measured beside its base: what it gained and lost is not known."
     others = array(mapping(manifest.made.get("training")).get("beside"))
-    names = {**_ROLES, REFERENCE: _cell(PurePath(str(others[0])).name) if others else "reference"}
+    names = {**_ROLES, REFERENCE: cell(PurePath(str(others[0])).name) if others else "reference"}
     lines = [
         f"| set | {' | '.join(names[role] for role in beside)} |",
         f"|---|{'---:|' * len(beside)}",
@@ -157,7 +161,7 @@ def _before_and_after(manifest: Manifest) -> str:
         cells = [
             _change(values[role], None if role == BASE else values.get(BASE)) for role in beside
         ]
-        lines.append(f"| {_cell(name)} | {' | '.join(cells)} |")
+        lines.append(f"| {cell(name)} | {' | '.join(cells)} |")
     return (
         "Average precision of pairs, accuracy of intents known from one example each, nDCG@10 of "
         "retrieval, and as open-set the AUROC of telling texts of no intent apart. In percent, and "
@@ -180,7 +184,7 @@ def _more_limits(manifest: Manifest) -> str:
         for name, value in served.items()
         if (after := number(value)) is not None and (before := number(base.get(name))) is not None
     }
-    lost = [f"{_cell(name)} ({by:+.1f} points)" for name, by in changes.items() if by <= -0.05]
+    lost = [f"{cell(name)} ({by:+.1f} points)" for name, by in changes.items() if by <= -0.05]
     if lost:
         forgets = f"it is worse than its base on {', '.join(lost)}"
     elif changes:
@@ -230,20 +234,11 @@ files.
 """
 
 
-def _line(value: object) -> str:
-    return " ".join(str(value or "").split())
-
-
-def _cell(value: object) -> str:
-    # A bar would end the cell, a backtick its code.
-    return _line(value).replace("|", "\\|").replace("`", "'")
-
-
 def _setting(value: object) -> str:
     if value in ("", None):
         return "none"
     written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"`{_cell(written)}`"
+    return f"`{cell(written)}`"
 
 
 def _figures(manifest: Manifest) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.domain.calibration import Calibration, CutOffs
+from training.refit_seen import learned_from
+from training.reporting.figures import BASE
+from training.reporting.run_folder import mapping
 
 _WORDS = {
     "negation": "one text denies, the other does not",
@@ -21,11 +24,13 @@ _WORDS = {
 }
 
 
-def calibration_section(calibration: Calibration, metrics: Mapping[str, Any]) -> str:
+def calibration_section(
+    calibration: Calibration, metrics: Mapping[str, Any], made: Mapping[str, Any]
+) -> str:
     """Return the section, in Markdown, from its heading to its last line.
 
-    metrics: of the manifest; `held_out`, if there, was measured on pairs that nothing was fitted
-    on.
+    metrics, made: of the manifest; `held_out` of the metrics, if there, was measured with weights
+    that were fitted on other pairs.
     """
     cut_offs = calibration.cut_offs()
     rows = [
@@ -56,9 +61,10 @@ from 0 to 1: in full where nothing else differs between the texts, by half with 
 |---|---:|---|
 {chr(10).join(weights)}
 
-{_held_out(metrics)}It is true at the share of duplicates of those pairs: where duplicates are
-rarer, it is too high, and a collection's `base_rate` shifts it. `calibration.json` holds the table
-of cut-offs with the precision and recall each was measured to have; the defaults are
+{_held_out(metrics, made)}The probability is true at those pairs' share of
+duplicates: where they are rarer, it is too high, and a collection's `base_rate` shifts it.
+`calibration.json` holds the table of cut-offs with the precision and recall each was measured to
+have; the defaults are
 
 | verdict | probability from | precision | recall |
 |---|---|---|---|
@@ -79,7 +85,7 @@ def _not_reached(cut_offs: CutOffs) -> str:
     return f"\n{'; '.join(missed)}: the nearest row stands in.\n" if missed else ""
 
 
-def _held_out(metrics: Mapping[str, Any]) -> str:
+def _held_out(metrics: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     sets = metrics.get("held_out")
     if not sets:
         return (
@@ -92,7 +98,42 @@ def _held_out(metrics: Mapping[str, Any]) -> str:
         for name, found in sets.items()
     ]
     return (
-        "Measured on pairs that nothing was fitted on:\n\n"
+        "Measured with weights that were fitted on other pairs:\n\n"
         "| pairs | number | duplicates | AP of similarity | AP of probability | accuracy | "
-        "calibration error |\n|---|---:|---:|---:|---:|---:|---:|\n" + "\n".join(lines) + "\n\n"
+        "calibration error |\n|---|---:|---:|---:|---:|---:|---:|\n"
+        + "\n".join(lines)
+        + f"\n\n{_how_apart(metrics, made)}\n\n"
     )
+
+
+def _how_apart(metrics: Mapping[str, Any], made: Mapping[str, Any]) -> str:
+    """Return how far the sets are from what was learned from, and what of that is not known."""
+    own, *others = metrics["held_out"]
+    files = made.get("measured_on") or {own: mapping(made.get("calibrated_on")).get("sha256")}
+    trained = learned_from(made)
+    apart = [name for name, sha256 in files.items() if sha256 not in trained]
+    seen = [name for name, sha256 in files.items() if sha256 in trained]
+    chose = [name for name in (own, *others) if name in mapping(_base_figures(metrics))]
+    sentences = [
+        f"Each half of {_names([own])} is judged by the fit on the other"
+        + (f", {_names(others)} by the fit on both." if others else "."),
+        f"Which pieces are weighed was chosen on {_names([own])} too: that flatters it a little.",
+        f"The training may have chosen its checkpoint by {_names(chose)}." if chose else "",
+        f"Checked by the files' SHA-256: neither encoder nor head was trained on {_names(apart)}."
+        if apart and trained
+        else "",
+        f"Encoder or head was trained on {_names(seen)}: its figures flatter." if seen else "",
+        "Not known: "
+        + ("whether they saw some of these pairs in another file, and " if trained else "")
+        + "what the base model had learned from.",
+    ]
+    return "\n".join(sentence for sentence in sentences if sentence)
+
+
+def _base_figures(metrics: Mapping[str, Any]) -> object:
+    return mapping(metrics.get("beside")).get(BASE)
+
+
+def _names(names: Sequence[str]) -> str:
+    *most, last = [f"`{name}`" for name in names]
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,7 +1,8 @@
-"""The one error of this package that a person is meant to read."""
+"""The errors of this package that a person is meant to read."""
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from app.domain.errors import DejaError
@@ -32,3 +33,10 @@ class PairsError(TrainingError):
 
 class PrecisionLost(TrainingError):
     """A graph with smaller numbers tells duplicates from others too much worse than fp32 does."""
+
+
+def file_problem(error: OSError) -> str:
+    """Return one line that says which file could not be read or written, why, and what to do."""
+    place = f"{error.filename}: " if error.filename else ""
+    remedy = "make room" if error.errno == errno.ENOSPC else "mend that"
+    return f"{place}{error.strerror or error}; {remedy} and give the same command again"

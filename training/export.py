@@ -36,8 +36,9 @@ from app.encoders.artifact import (
 )
 from app.encoders.unknown import unknown_words
 from training.card import model_card
-from training.errors import PrecisionLost, TrainingError
+from training.errors import PrecisionLost, TrainingError, file_problem
 from training.int8 import observe, quantise_static
+from training.kept import Kept, kept_of
 from training.sample_texts import SAMPLE_TEXTS
 from training.vectors import encode_rows, open_session, pair_similarities
 from training.weights import Base, find_base
@@ -134,7 +135,9 @@ def export_artifact(
     pairs: what to calibrate and measure on, at their population's base rate; without them, the
     calibration and figures of the artifact already at `output` are kept if its vectors are the
     same ones. population: what the pairs are, in words. largest_loss: points of average precision
-    that int8 may lose against fp32 on 1,000 pairs or more. trained: where the model was tuned.
+    that int8 may lose against fp32 on 1,000 pairs or more. trained: where the model was tuned;
+    otherwise what an artifact of the same weights at `output` tells of them is kept, and what is
+    lost of it is said.
     Raises TrainingError where there is nothing to take the calibration from or it cannot be
     fitted, PrecisionLost where int8 loses more than it may; then nothing is written.
     """
@@ -145,16 +148,16 @@ def export_artifact(
         _check_loss(metrics["average_precision"], precision, largest_loss)
     graph = exported.graph(precision)
     base = exported.base if trained is None else trained.base
+    kept = _kept(exported, output, graph) if trained is None else Kept()
+    fields = {"base_model": base.name, "licence": base.licence or "see the base model"}
     manifest = Manifest(
         name=output.name,
         version=release,
-        base_model=base.name,
         dimension=_dimension(graph),
         max_tokens=exported.max_tokens,
         pooling=exported.pooling,
         precision=precision,
         batching="padded",
-        licence=base.licence or "see the base model",
         made={
             "origin": base.origin,
             "weights_sha256": exported.base.sha256,
@@ -162,16 +165,21 @@ def export_artifact(
             "calibrated_on": data,
             "with": _libraries(),
             **({} if trained is None else _training(trained)),
+            **kept.made,
         },
-        metrics=metrics,
+        metrics={**metrics, **kept.metrics},
+        **{**fields, **kept.manifest},
     )
     files = {
         MODEL: graph.SerializeToString(deterministic=True),
         TOKENIZER: exported.tokenizer.to_str().encode(),
-        CALIBRATION: calibration_file(calibration),
+        CALIBRATION: calibration_file(calibration, kept.labels),
         CARD: model_card(manifest, calibration).encode(),
     }
-    return write_artifact(output, manifest, files)
+    written = write_artifact(output, manifest, files)
+    for one in kept.left_out:
+        sys.stderr.write(f"{output}: left out of what stood there: {one}\n")
+    return written
 
 
 def publish_artifact(
@@ -295,15 +303,10 @@ def _rebuilt(exported: Exported, output: Path, precision: str, release: str) -> 
     Raises TrainingError where it has other vectors, on which its calibration would be wrong.
     """
     previous = _previous(output)
-    rows = exported.rows(SAMPLE_TEXTS)
-    before = open_session(onnx.load_model(previous.path / MODEL))
     graph = exported.graph(precision)
-    after = open_session(graph)
-    if previous.manifest.dimension != _dimension(graph):
+    change = _change(exported, previous, graph)
+    if change is None:
         raise TrainingError(f"{output}: holds vectors of another dimension; give --pairs FILE")
-    change = np.abs(
-        encode_rows(before, rows, together=True) - encode_rows(after, rows, together=True)
-    ).max()
     if change > SAME_VECTORS:
         raise TrainingError(
             f"{output}: its calibration cannot be kept, the new vectors differ by up to "
@@ -317,6 +320,33 @@ def _rebuilt(exported: Exported, output: Path, precision: str, release: str) -> 
     files[TOKENIZER] = exported.tokenizer.to_str().encode()
     files[CARD] = model_card(manifest, previous.calibration).encode()
     return write_artifact(output, manifest, files)
+
+
+def _change(exported: Exported, previous: Artifact, graph: onnx.ModelProto) -> float | None:
+    """Return the largest change of a number in vectors of the sample texts.
+
+    None where the vectors are of another dimension.
+    """
+    if previous.manifest.dimension != _dimension(graph):
+        return None
+    rows = exported.rows(SAMPLE_TEXTS)
+    before, after = open_session(onnx.load_model(previous.path / MODEL)), open_session(graph)
+    return float(
+        np.abs(
+            encode_rows(before, rows, together=True) - encode_rows(after, rows, together=True)
+        ).max()
+    )
+
+
+def _kept(exported: Exported, output: Path, graph: onnx.ModelProto) -> Kept:
+    """Return what holds of the artifact at `output`, which is replaced; nothing without one."""
+    try:
+        previous = load_artifact(output)
+    except ArtifactError:
+        return Kept()
+    change = _change(exported, previous, graph)
+    same_vectors = change is not None and change <= SAME_VECTORS
+    return kept_of(previous, exported.base.sha256, same_vectors=same_vectors)
 
 
 def _libraries() -> dict[str, str]:
@@ -426,6 +456,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except DejaError as error:
         sys.stderr.write(f"error: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"error: {file_problem(error)}\n")
         return 1
     manifest = artifact.manifest
     kept = "" if pairs else " (calibration and figures kept: the vectors are the same)"

@@ -1,11 +1,11 @@
 """Fit the probability of an artifact afresh: `python -m training.refit ARTIFACT --pairs FILE`.
 
 The encoder stays as it is, and so do its head and its one-shot labels. With `--train`, another
-pairwise head is trained on its vectors of those pairs. The pairs of `--pairs` are split by their
-graph into halves, and each is measured by a fit on the other; so is the table of cut-offs. The kind
-of calibration that is best there (`training.known.best_of`) is fitted on both halves and written.
-`--elsewhere` measures the fit on pairs of other domains. What comes out is a whole artifact in
-`--output`.
+pairwise head is trained on its vectors of those pairs; with `--no-head` there is none. The pairs
+of `--pairs` are split by their graph into halves, and each is measured by a fit on the other; so
+is the table of cut-offs. The kind of calibration that is best there (`training.known.best_of`) is
+fitted on both halves and written. `--elsewhere` measures the fit on pairs of other domains. Files
+that encoder or head were trained on are refused. What comes out is a whole artifact in `--output`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from training.export import check_name
 from training.head import FEWEST_PAIRS, HeadConfig, train_head
 from training.known import Known, best_of, figures, fits_of
 from training.refit_artifact import write_refitted
+from training.refit_seen import check_unseen
 from training.refit_sets import read_sets
 from training.vectors import pair_similarities
 
@@ -42,22 +43,24 @@ if TYPE_CHECKING:
 class Refit:
     """Fits and measures on one artifact's vectors, with its head until another is trained."""
 
-    def __init__(self, artifact: Artifact, *, threads: int) -> None:
+    def __init__(self, artifact: Artifact, *, threads: int, keep_head: bool = True) -> None:
         self.artifact = artifact
         self.encoder = ArtifactEncoder(artifact, threads=threads)
         self.unknown = unknown_to(artifact)
         self.head: bytes | None = None
         self.about_head: dict[str, Any] = {}
-        if HEAD in artifact.manifest.files:
+        if keep_head and HEAD in artifact.manifest.files:
             self.head = (artifact.path / HEAD).read_bytes()
             self.about_head = dict(artifact.manifest.made.get("head", {}))
 
-    def train(self, pairs: Pairs) -> None:
-        """Train the head on natural pairs."""
+    def train(self, pairs: Pairs, terms: str = "") -> None:
+        """Train the head on natural pairs. terms: of their data, in words."""
         vectors = self.encoder.encode(pairs.texts).astype(np.float16)
         config = HeadConfig()
         self.head = train_head(vectors, pairs, pair_evidence(pairs, self.unknown), config)
         self.about_head = {"pairs": len(pairs), "sha256": pairs.fingerprint, **asdict(config)}
+        if terms:
+            self.about_head["terms"] = terms
 
     def know(self, pairs: Pairs) -> Known:
         """Return what is known of pairs, as the service knows it: one side in stored precision."""
@@ -85,25 +88,33 @@ def refit(
     *,
     pairs: Path,
     train: Path | None = None,
+    keep_head: bool = True,
     elsewhere: Sequence[Path] = (),
     population: str = "",
+    terms: str = "",
     threads: int = 1,
     seed: int = 0,
     fewest: int = FEWEST_PAIRS,
 ) -> Artifact:
     """Write the artifact with a probability fitted afresh, say what was measured, return it.
 
-    population: what the pairs are, by default their file's name; fewest: with fewer pairs to
-    train on no head is trained. A head that the artifact has stays unless another is trained.
-    Raises TrainingError for a name or a file that cannot be used, CalibrationError where nothing
-    can be fitted; then nothing is written.
+    population: what the pairs are, by default their file's name; terms: of the data of `pairs` and
+    of `train`, in words; those of a head that stays are kept; fewest: with fewer pairs to
+    train on no head is trained. A head that the artifact has stays if it is to (keep_head), unless
+    another is trained.
+    Raises TrainingError for a name or a file that cannot be used, or that the artifact was trained
+    on, CalibrationError where nothing can be fitted; then nothing is written.
     """
     check_name(output)
     sets = read_sets(pairs, train, elsewhere, seed=seed)
     population = population or pairs.name
-    made = Refit(artifact, threads=threads)
-    if sets.taught is not None and len(sets.taught) >= fewest:
-        made.train(sets.taught)
+    for other, count in sets.left_out.items():
+        _say(f"{other}: {count:,} pairs left out, they hold a text of {pairs.name}")
+    trains = sets.taught is not None and len(sets.taught) >= fewest
+    check_unseen(artifact.manifest.made, sets.measured, head=keep_head and not trains)
+    made = Refit(artifact, threads=threads, keep_head=keep_head)
+    if sets.taught is not None and trains:
+        made.train(sets.taught, terms)
     elif sets.taught is not None:
         _say(f"{len(sets.taught)} pairs are too few for a head; {fewest} are needed")
     both = [made.know(half) for half in sets.halves]
@@ -137,7 +148,8 @@ def refit(
             for other, found in further.items()
         },
         name=sets.name,
-        fingerprint=sets.halves[0].fingerprint,
+        measured_on=sets.measured,
+        terms=terms,
     )
 
 
@@ -185,7 +197,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.refit", description=__doc__)
     parser.add_argument("artifact", help="the folder of an artifact, or the name of one shipped")
     parser.add_argument("--pairs", type=Path, required=True, help="labelled pairs to fit and test")
-    parser.add_argument("--train", type=Path, help="labelled pairs to train a head on")
+    head = parser.add_mutually_exclusive_group()
+    head.add_argument("--train", type=Path, help="labelled pairs to train a head on")
+    head.add_argument("--no-head", action="store_true", help="leave out the artifact's head")
     parser.add_argument(
         "--elsewhere", type=Path, nargs="*", default=[], help="pairs of other domains, to measure"
     )
@@ -195,6 +209,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--population", default="", help="what the pairs are, in words (the file's name)"
+    )
+    parser.add_argument(
+        "--terms", default="", metavar="TEXT", help="of the data of --pairs and --train, in words"
     )
     parser.add_argument("--threads", type=int, default=1, help="of the encoder (%(default)s)")
     return parser.parse_args(arguments)
@@ -209,8 +226,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen.output,
             pairs=chosen.pairs,
             train=chosen.train,
+            keep_head=not chosen.no_head,
             elsewhere=chosen.elsewhere,
             population=chosen.population,
+            terms=chosen.terms,
             threads=chosen.threads,
             seed=chosen.seed,
         )

@@ -25,12 +25,14 @@ def write_refitted(
     own: Mapping[str, float],
     elsewhere: Mapping[str, Mapping[str, float]],
     name: str,
-    fingerprint: str,
+    measured_on: Mapping[str, str],
+    terms: str = "",
 ) -> Artifact:
     """Write the artifact `output` and return it.
 
     head: written where the calibration gives it a weight; about_head: what the manifest says of
-    it; own: figures of the set `name`, each half by a fit on the other; fingerprint: of its file.
+    it; own: figures of the set `name`, each half by a fit on the other; measured_on: SHA-256
+    (hex) of each set's file, by name; terms: of the data that the calibration was fitted on.
     """
     kept = [file for file in artifact.manifest.files if file != HEAD]
     files = {file: (artifact.path / file).read_bytes() for file in kept}
@@ -39,8 +41,10 @@ def write_refitted(
         "population": calibration.population,
         "pairs": calibration.pairs,
         "duplicates": round(calibration.base_rate, 4),
-        "sha256": fingerprint,
+        "sha256": measured_on[name],
+        **({"terms": terms} if terms else {}),
     }
+    made["measured_on"] = dict(measured_on)
     if head is not None and calibration.head:
         files[HEAD] = head
         made["head"] = dict(about_head)

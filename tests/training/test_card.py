@@ -110,9 +110,118 @@ def test_an_aim_that_was_not_reached_is_said() -> None:
     """The default cut-off is the nearest one then, not what it is meant to be."""
     reached = Calibration.from_json(fake_run.calibration())
     rows = tuple(replace(row, precision=0.7) for row in reached.cut_offs_table)
-    found = calibration_section(replace(reached, cut_offs_table=rows), {})
+    found = calibration_section(replace(reached, cut_offs_table=rows), {}, {})
     assert found.endswith(
         "`duplicate` aims at a precision of 0.80, which no row of the table was measured to reach: "
         "the nearest row stands in.\n"
     )
-    assert "aims at" not in calibration_section(reached, {})
+    assert "aims at" not in calibration_section(reached, {}, {})
+
+
+def test_the_card_says_how_far_apart_the_measured_pairs_are() -> None:
+    """What was checked, what was chosen on them, and what nobody knows."""
+    figures = {
+        "pairs": 9,
+        "duplicates": 0.5,
+        "ap_similarity": 0.5,
+        "ap_probability": 0.6,
+        "accuracy": 0.7,
+        "ece": 0.1,
+    }
+    metrics = {"held_out": {"ours": figures, "shop": figures}, "beside": {"base": {"ours": 0.5}}}
+    made = {
+        "head": {"sha256": "aa"},
+        "trained_on": {"files": [{"path": "train.tsv", "sha256": "bb"}]},
+        "measured_on": {"ours": "cc", "shop": "dd"},
+    }
+    calibration = Calibration.from_json(fake_run.calibration())
+    found = calibration_section(calibration, metrics, made)
+    assert (
+        "Each half of `ours` is judged by the fit on the other, `shop` by the fit on both.\n"
+        "Which pieces are weighed was chosen on `ours` too: that flatters it a little.\n"
+        "The training may have chosen its checkpoint by `ours`.\n"
+        "Checked by the files' SHA-256: neither encoder nor head was trained on `ours` and "
+        "`shop`.\n"
+        "Not known: whether they saw some of these pairs in another file, and what the base model "
+        "had learned from.\n"
+    ) in found
+    assert "nothing was fitted on" not in found
+    seen = calibration_section(calibration, metrics, {**made, "calibrated_on": {"sha256": "aa"}})
+    assert seen == found  # what was measured on is told by `measured_on` where it is there
+    del made["measured_on"]
+    seen = calibration_section(calibration, metrics, {**made, "calibrated_on": {"sha256": "aa"}})
+    assert "Encoder or head was trained on `ours`: its figures flatter.\n" in seen
+    assert "Checked by" not in seen
+
+
+def told_terms(made: dict[str, Any]) -> str:
+    manifest = Manifest.model_validate(
+        {**fake_run.MANIFEST, "made": {**fake_run.MANIFEST["made"], **made}}
+    )
+    return model_card(manifest, Calibration.from_json(fake_run.calibration()))
+
+
+def test_the_card_says_under_which_terms_head_and_probabilities_are() -> None:
+    """What they mean for a user, and the commands that leave them behind."""
+    found = told_terms(
+        {
+            "head": {"sha256": "aa", "terms": "For | study\nonly."},
+            "calibrated_on": {"terms": "CC BY-SA 4.0."},
+        }
+    )
+    assert "| probabilities (`calibration.json`) | CC BY-SA 4.0. |\n" in found
+    assert "| `head.onnx` | For \\| study only. |\n" in found
+    assert "Terms of data may bind whoever uses or passes on what was learned from it." in found
+    name = fake_run.MANIFEST["name"]
+    assert (
+        f"python -m training.refit {name} --pairs MY-PAIRS.csv --no-head --output my-{name}\n"
+    ) in found
+    assert "The encoder stays as it is, under its own licence." in found
+    assert "deja-train" not in found
+
+
+def test_a_trained_encoder_keeps_its_own_terms_beside() -> None:
+    """A refit alone does not free it, and the card says what does."""
+    found = told_terms(
+        {
+            "training": {"base": "some-base"},
+            "terms": "Ours.",
+            "calibrated_on": {"terms": "Theirs."},
+        }
+    )
+    assert "**Terms of the data:** Ours." in found
+    assert "| probabilities (`calibration.json`) | Theirs. |\n" in found
+    assert "`head.onnx` |" not in found
+    assert "to be free of those as well, train\none from its base with `deja-train`" in found
+
+
+def test_terms_that_were_not_recorded_are_said_to_be_unknown() -> None:
+    """Of a head whose data nobody named."""
+    found = told_terms({"head": {"sha256": "aa"}, "calibrated_on": {"terms": "Ours."}})
+    assert (
+        "| `head.onnx` | not recorded; ask whoever gave the data before passing this on |" in found
+    )
+    assert "## Terms of what was fitted" not in told_terms({})
+
+
+def test_the_card_says_how_well_labels_are_told() -> None:
+    """Set by set, at each number of anchors; a card without figures has no such section."""
+    rows = [
+        {"set": name, "anchors": anchors, "accuracy": accuracy, "auroc": auroc}
+        for name, anchors, accuracy, auroc in (
+            ("bank", 1, 0.5203, 0.7242),
+            ("bank", 3, 0.7046, 0.7838),
+            ("bank", 5, 0.7646, 0.8207),
+            ("home", 1, 0.5451, 0.7021),
+        )
+    ]
+    manifest = Manifest.model_validate({**fake_run.MANIFEST, "metrics": {"labels": rows}})
+    found = model_card(manifest, Calibration.from_json(fake_run.calibration()))
+    dash = "\N{EN DASH}"
+    assert (
+        "| set | accuracy at 1 | accuracy at 3 | accuracy at 5 | AUROC at 1 | AUROC at 3 | "
+        "AUROC at 5 |\n|---|---:|---:|---:|---:|---:|---:|\n"
+        "| bank | 52.0 | 70.5 | 76.5 | 72.4 | 78.4 | 82.1 |\n"
+        f"| home | 54.5 | {dash} | {dash} | 70.2 | {dash} | {dash} |\n\n## Limits\n"
+    ) in found
+    assert "## One-shot labels" not in told_terms({})

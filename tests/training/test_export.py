@@ -1,5 +1,7 @@
 """A fresh export from the pinned weights, against sentence-transformers and what is committed."""
 
+import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -8,14 +10,25 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import training
-from app.encoders.artifact import CARD, MODEL, SHIPPED, Artifact, load_artifact
+from app.domain.labels import FALLBACK
+from app.encoders.artifact import (
+    CALIBRATION,
+    CARD,
+    LABELS,
+    MODEL,
+    SHIPPED,
+    Artifact,
+    load_artifact,
+    write_artifact,
+)
 from app.encoders.onnx import OnnxEncoder
 from training.data import read_natural_pairs
-from training.errors import PrecisionLost, TrainingError
+from training.errors import PrecisionLost, TrainingError, file_problem
 from training.export import (
     Exported,
     Trained,
     _check_loss,
+    calibration_file,
     export_artifact,
     export_model,
     load_model,
@@ -138,6 +151,29 @@ def test_no_calibration_and_no_pairs_is_one_clear_line(
     assert message.endswith("give --pairs FILE\n")
 
 
+def test_a_place_that_cannot_be_written_is_one_clear_line(
+    exported: Exported,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With its name and what to do."""
+    monkeypatch.setattr("training.export.export_model", lambda _: exported)
+    (tmp_path / "file").write_text("no folder")
+    assert main(["--output", str(tmp_path / "file" / "new"), "--pairs", str(SAMPLE)]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'file'}: File exists; mend that and give the same command again\n"
+    )
+
+
+def test_a_full_disk_is_said_with_its_remedy() -> None:
+    """Another one than for a place that cannot be written."""
+    full = OSError(errno.ENOSPC, "No space left on device", "/runs/model.onnx")
+    assert file_problem(full) == (
+        "/runs/model.onnx: No space left on device; make room and give the same command again"
+    )
+
+
 @pytest.mark.parametrize(("int8", "allowed"), [(0.7951, True), (0.7949, False)])
 def test_what_int8_may_lose_is_bounded(*, int8: float, allowed: bool) -> None:
     """Half a point of average precision: 0.49 are allowed, 0.51 are not."""
@@ -202,6 +238,90 @@ def test_a_tuned_artifact_is_published_with_its_figures(exported: Exported, tmp_
     assert (manifest.made["training"], manifest.made["terms"]) == ({"loss": "full"}, "Ours.")
     assert manifest.files[MODEL] == staged.manifest.files[MODEL]
     assert "support-en" in (published.path / CARD).read_text()
+
+
+def tuned(exported: Exported, folder: Path, sha256: str | None = None) -> Artifact:
+    """Return an artifact as training, refit and labels leave it, of these weights by default."""
+    shipped = load_artifact(COMMITTED)
+    made = {
+        **shipped.manifest.made,
+        "weights_sha256": sha256 or exported.base.sha256,
+        "base_weights_sha256": "aa",
+        "training": {"loss": "full"},
+        "trained_on": {"files": []},
+        "terms": "Ours.",
+    }
+    beside = {"base": {"sample": 0.8}, "fp32": {"sample": 0.9}, "int8": {"sample": 0.89}}
+    figures = {"set": "x", "anchors": 1, "accuracy": 0.5, "auroc": 0.6}
+    metrics = {**shipped.manifest.metrics, "beside": beside, "labels": [figures]}
+    update = {"base_model": "its-base", "licence": "MIT", "made": made, "metrics": metrics}
+    manifest = shipped.manifest.model_copy(update={**update, "name": folder.name})
+    files = {name: (shipped.path / name).read_bytes() for name in shipped.manifest.files}
+    files[MODEL] = exported.int8.SerializeToString(deterministic=True)
+    files[CALIBRATION] = calibration_file(shipped.calibration, FALLBACK.to_json())
+    return write_artifact(folder, manifest, files)
+
+
+def recalibrated(exported: Exported, output: Path, precision: str = "int8") -> Artifact:
+    return export_artifact(
+        exported,
+        output,
+        precision=precision,
+        pairs=read_natural_pairs(SAMPLE),
+        population="sample",
+    )
+
+
+def test_the_same_vectors_calibrated_afresh_keep_what_holds(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Story, terms, licence and labels; the head, which the fit leaves out, is said to be gone."""
+    before = tuned(exported, tmp_path / "mine")
+    found = recalibrated(exported, tmp_path / "mine")
+    for name in ("origin", "training", "trained_on", "terms", "base_weights_sha256"):
+        assert found.manifest.made[name] == before.manifest.made[name]
+    assert (found.manifest.base_model, found.manifest.licence) == ("its-base", "MIT")
+    for name in ("beside", "labels"):
+        assert found.manifest.metrics[name] == before.manifest.metrics[name]
+    assert LABELS in json.loads((found.path / CALIBRATION).read_bytes())
+    assert found.calibration.population == "sample"
+    assert "held_out" not in found.manifest.metrics
+    assert "head" not in found.manifest.made
+    assert "**Terms of the data:** Ours." in (found.path / CARD).read_text("utf-8")
+    assert capsys.readouterr().err == (
+        f"{tmp_path / 'mine'}: left out of what stood there: the head "
+        "(python -m training.refit --train makes another)\n"
+    )
+
+
+def test_other_vectors_of_the_same_weights_keep_the_story(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was fitted or measured on the vectors of before is left out, and said."""
+    before = tuned(exported, tmp_path / "mine")
+    found = recalibrated(exported, tmp_path / "mine", "fp32")
+    assert found.manifest.made["terms"] == "Ours."
+    assert found.manifest.licence == "MIT"
+    beside = before.manifest.metrics["beside"]
+    assert found.manifest.metrics["beside"] == {name: beside[name] for name in ("base", "fp32")}
+    assert "labels" not in found.manifest.metrics
+    assert LABELS not in json.loads((found.path / CALIBRATION).read_bytes())
+    said = capsys.readouterr().err
+    for lost in ("the head (", "one-shot labels (", "the figures of int8 beside its base"):
+        assert f"left out of what stood there: {lost}" in said
+
+
+def test_other_weights_keep_nothing_and_say_so(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The story of one model is not told of another."""
+    tuned(exported, tmp_path / "mine", "bb")
+    found = recalibrated(exported, tmp_path / "mine")
+    assert found.manifest.base_model == "all-MiniLM-L6-v2"
+    assert found.manifest.licence == "Apache-2.0"
+    assert not found.manifest.made.keys() & {"training", "trained_on", "terms"}
+    assert not found.manifest.metrics.keys() & {"beside", "labels"}
+    assert "what it was trained on, as the weights are others" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not PAIRS.is_file(), reason=f"needs {PAIRS}, which is not part of the project")

@@ -13,6 +13,7 @@ from app.domain.errors import ArtifactError
 from app.domain.labels import FALLBACK, LABELS, score
 from app.encoders.artifact import (
     CALIBRATION,
+    CARD,
     Artifact,
     Manifest,
     load_artifact,
@@ -201,11 +202,14 @@ def test_an_artifact_carries_its_labels(artifact: Artifact) -> None:
     """Beside the calibration of pairs, which stays; it is another artifact then."""
     assert artifact.labels == FALLBACK
     own = replace(FALLBACK, weights=replace(FALLBACK.weights, sharpness=11.0), texts=7)
-    written = with_labels(artifact, own, [{"set": "x", "accuracy": 0.5}])
+    figures = {"set": "x", "anchors": 1, "accuracy": 0.5, "auroc": 0.625}
+    written = with_labels(artifact, own, [figures])
     assert written.labels == own
+    card = (written.path / CARD).read_text("utf-8")
+    assert "| set | accuracy at 1 | AUROC at 1 |\n|---|---:|---:|\n| x | 50.0 | 62.5 |\n" in card
     assert written.calibration == artifact.calibration
     assert written.fingerprint != artifact.fingerprint
-    assert written.manifest.metrics == {"kept": 1, "labels": [{"set": "x", "accuracy": 0.5}]}
+    assert written.manifest.metrics == {"kept": 1, "labels": [figures]}
 
 
 def test_a_malformed_section_refuses_the_artifact(artifact: Artifact) -> None:
@@ -225,3 +229,14 @@ def test_the_command_says_what_is_missing(
     missing = tmp_path / "none.tsv"
     assert main(["all-minilm-l6-v2", "--sets", str(missing)]) == 1
     assert capsys.readouterr().err == f"error: {missing}: there is no such file; check the path\n"
+
+
+@pytest.mark.parametrize("draws", ["0", "-1", "some"])
+def test_a_number_of_draws_that_measures_nothing_is_refused(
+    capsys: pytest.CaptureFixture[str], draws: str
+) -> None:
+    """Before the work, by the flag."""
+    with pytest.raises(SystemExit):
+        main(["all-minilm-l6-v2", "--sets", "a.tsv", "b.tsv", "--draws", draws])
+    error = capsys.readouterr().err
+    assert f"argument --draws: {draws} is no whole number from 1 on" in error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     unlike = [f"Look: {line}".replace("\t", "\tLook: ", 1) for line in lines[1:]]
     other = folder / "other.tsv"
     other.write_text("\n".join([lines[0], *unlike]) + "\n", "utf-8")
-    return refit(BASE, folder / "headed", pairs=SAMPLE, train=other, fewest=1)
+    return refit(BASE, folder / "headed", pairs=SAMPLE, train=other, fewest=1, terms="For study.")
 
 
 def backwards(artifact: Artifact, path: Path) -> Artifact:
@@ -95,13 +96,30 @@ def test_what_is_not_fitted_stays(headed: Artifact, tmp_path: Path) -> None:
     own = replace(FALLBACK, weights=replace(FALLBACK.weights, sharpness=11.0), texts=7)
     files = {name: (headed.path / name).read_bytes() for name in headed.manifest.files}
     before = write_artifact(tmp_path / "before", headed.manifest, files)
-    before = with_labels(before, own, [{"set": "x", "accuracy": 0.5}])
+    figures = {"set": "x", "anchors": 1, "accuracy": 0.5, "auroc": 0.625}
+    before = with_labels(before, own, [figures])
     found = refit(before, tmp_path / "after", pairs=SAMPLE)
     assert found.calibration == replace(headed.calibration, population="pairs.tsv")
     assert (found.path / HEAD).read_bytes() == files[HEAD]
     assert found.manifest.made["head"] == headed.manifest.made["head"]
     assert found.labels == own
-    assert found.manifest.metrics["labels"] == [{"set": "x", "accuracy": 0.5}]
+    assert found.manifest.metrics["labels"] == [figures]
+    assert "| x | 50.0 | 62.5 |" in (found.path / CARD).read_text("utf-8")
+
+
+def test_terms_stay_with_what_they_bind(headed: Artifact, tmp_path: Path) -> None:
+    """A head that stays keeps its own, whatever those of the new fit; the encoder's stay too."""
+    assert headed.manifest.made["head"]["terms"] == "For study."
+    assert headed.manifest.made["calibrated_on"]["terms"] == "For study."
+    made = {**headed.manifest.made, "terms": "The encoder's."}
+    before = replace(headed, manifest=headed.manifest.model_copy(update={"made": made}))
+    output = tmp_path / "after"
+    found = refit(before, output, pairs=SAMPLE, terms="Free.")
+    assert found.manifest.made["head"]["terms"] == "For study."
+    assert found.manifest.made["calibrated_on"]["terms"] == "Free."
+    assert found.manifest.made["terms"] == "The encoder's."
+    written = (found.path / CARD).read_text("utf-8")
+    assert "| probabilities (`calibration.json`) | Free. |\n| `head.onnx` | For study. |" in written
 
 
 def test_a_head_that_does_not_help_is_left_out(headed: Artifact, tmp_path: Path) -> None:
@@ -110,6 +128,53 @@ def test_a_head_that_does_not_help_is_left_out(headed: Artifact, tmp_path: Path)
     assert found.calibration.head == 0.0
     assert HEAD not in found.manifest.files
     assert "head" not in found.manifest.made
+
+
+@pytest.mark.parametrize("which", ["head", "encoder"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_files_that_were_trained_on_are_not_measured_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], which: str, *, elsewhere: bool
+) -> None:
+    """By the hash that the manifest keeps of them; before the work, and nothing is written."""
+    other = tmp_path / "other.tsv"
+    other.write_text("text1\ttext2\tlabel\na\tb\t1\nc\td\t0\ne\tf\t1\ng\th\t0\n", "utf-8")
+    digest = hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
+    learned = {
+        "head": {"head": {**BASE.manifest.made["head"], "sha256": digest}},
+        "encoder": {"trained_on": {"files": [{"path": "x.tsv", "sha256": digest}]}},
+    }
+    manifest = BASE.manifest.model_copy(update={"made": {**BASE.manifest.made, **learned[which]}})
+    files = {name: (BASE.path / name).read_bytes() for name in BASE.manifest.files}
+    before = write_artifact(tmp_path / "before", manifest, files)
+    flags = ["--pairs", str(SAMPLE)]
+    if elsewhere:
+        flags = ["--pairs", str(other), "--elsewhere", str(SAMPLE)]
+    output = tmp_path / "after"
+    assert main([str(before.path), *flags, "--output", str(output)]) == 1
+    error = capsys.readouterr().err
+    assert f"pairs: the artifact's {which} was trained on this very file" in error
+    assert "give pairs that were held out of training" in error
+    assert ("--no-head" in error) is (which == "head")
+    assert not output.exists()
+
+
+def test_without_its_head_what_that_was_trained_on_can_be_measured(
+    headed: Artifact, tmp_path: Path
+) -> None:
+    """And head and its story are gone from the artifact."""
+    digest = hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
+    made = {**headed.manifest.made, "head": {**headed.manifest.made["head"], "sha256": digest}}
+    files = {name: (headed.path / name).read_bytes() for name in headed.manifest.files}
+    manifest = headed.manifest.model_copy(update={"made": made})
+    before = write_artifact(tmp_path / "before", manifest, files)
+    output = tmp_path / "after"
+    flags = ["--pairs", str(SAMPLE), "--no-head", "--output", str(output)]
+    assert main([str(before.path), *flags]) == 0
+    found = load_artifact(output)
+    assert found.calibration.head == 0.0
+    assert HEAD not in found.manifest.files
+    assert "head" not in found.manifest.made
+    assert found.manifest.made["measured_on"] == {"pairs": digest}
 
 
 def test_figures_of_other_pairs_do_not_stay(tmp_path: Path) -> None:

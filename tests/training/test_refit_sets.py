@@ -63,17 +63,40 @@ def test_what_is_measured_is_not_trained_on_though_linked_by_others(tmp_path: Pa
     assert found.taught.texts == ("own one", "own two", "own three")
 
 
-def test_elsewhere_holds_nothing_that_was_fitted_on(tmp_path: Path) -> None:
-    """Nor does training hold what is measured elsewhere."""
-    shared: list[Row] = [("Chain 1 A", "new", 0, 1), ("new", "newer", 1, 1)]
+def test_elsewhere_loses_only_the_pairs_that_hold_what_was_fitted_on(tmp_path: Path) -> None:
+    """Nothing is trained on it, so what is linked to them stays, and those left out are counted."""
+    shared: list[Row] = [
+        ("Chain 1 A", "new", 0, 1),
+        ("new", "newer", 1, 1),
+        ("newer", "chain 2 b", 0, 0),
+        ("newer", "newest", 0, 1),
+    ]
     held = write(tmp_path / "held.tsv", chains(4))
     other = write(tmp_path / "other.tsv", [*chains(2, "other"), *shared])
+    found = read_sets(held, None, [other])
+    assert list(found.elsewhere) == ["other"]
+    assert found.elsewhere["other"].texts[-3:] == ("new", "newer", "newest")
+    assert len(found.elsewhere["other"]) == 4 + 2
+    assert found.left_out == {"other": 1}  # the natural one: others measure nothing
+
+
+def test_training_holds_nothing_that_is_measured_elsewhere(tmp_path: Path) -> None:
+    """Nor anything linked to it."""
+    held = write(tmp_path / "held.tsv", chains(4))
+    other = write(tmp_path / "other.tsv", chains(2, "other"))
     train = write(tmp_path / "train.tsv", [*chains(3, "other"), *chains(1, "train")])
     found = read_sets(held, train, [other])
-    assert list(found.elsewhere) == ["other"]
-    assert whose(found.elsewhere["other"]) == {"other 0", "other 1"}
+    assert found.left_out == {"other": 0}
     assert found.taught is not None
     assert whose(found.taught) == {"other 2", "train 0"}
+
+
+def test_elsewhere_with_nothing_left_is_refused(tmp_path: Path) -> None:
+    """By its name."""
+    held = write(tmp_path / "held.tsv", chains(4))
+    same = write(tmp_path / "same.tsv", chains(4))
+    with pytest.raises(TrainingError, match="same: has not both duplicates and non-duplicates"):
+        read_sets(held, None, [same])
 
 
 def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
