@@ -135,6 +135,28 @@ def test_an_opposite_counts_once_from_either_side(left: str, right: str, expecte
     assert seen(right, left)["opposite"] == expected
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("How do I delete my first message?", "How do I delete my last message?"),
+        ("When does the 1st bus leave?", "When does the last bus leave?"),
+        ("What is the first step?", "What is the final step?"),
+    ],
+)
+def test_first_and_last_are_opposites_and_no_numbers_besides(left: str, right: str) -> None:
+    """One word against one: counted once, as what tells more."""
+    assert seen(left, right) == {"opposite": 1.0}
+    assert seen(right, left) == {"opposite": 1.0}
+
+
+def test_a_number_beside_first_and_last_still_counts() -> None:
+    """Only the word that has its opposite is no number."""
+    assert seen("Are the first 5 messages free?", "Are the last 9 messages free?") == {
+        "opposite": 0.25,
+        "numbers": 0.25,
+    }
+
+
 def test_a_difference_among_many_counts_for_less() -> None:
     """1 alone; each more word of content that differs halves it: two make a quarter."""
     assert seen("Cheap hotels in Paris", "Cheap hotels in London")["names"] == 1.0

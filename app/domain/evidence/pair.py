@@ -10,7 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 from app.domain.evidence.decoration import undecorated
-from app.domain.evidence.opposites import opposed
+from app.domain.evidence.opposites import contrasted, opposed
 from app.domain.evidence.words import Word, split
 
 NAMES = (
@@ -106,6 +106,12 @@ def compare(left: Analysis, right: Analysis) -> Values:
     my_names = left.names - right.every if left.names else _NOTHING
     your_names = right.names - left.every if right.names else _NOTHING
     number = name = number_alone = name_alone = opposite = 0.0
+    if not (left.opposites.isdisjoint(right.every) and right.opposites.isdisjoint(left.every)):
+        only_mine, only_yours = left.every - right.every, right.every - left.every
+        if count := opposed(only_mine, only_yours):
+            opposite = _focus(apart - 2 * count)
+            # "First" against "last" is one contrast, and no number besides.
+            figures = figures and figures - contrasted(figures, only_mine | only_yours)
     if figures:
         focus = _focus(apart - len(figures))
         if figures <= left.figures or figures <= right.figures:
@@ -118,9 +124,6 @@ def compare(left: Analysis, right: Analysis) -> Values:
             name = focus
         else:
             name_alone = focus
-    if not (left.opposites.isdisjoint(right.every) and right.opposites.isdisjoint(left.every)):
-        count = opposed(left.every - right.every, right.every - left.every)
-        opposite = _focus(apart - 2 * count) if count else 0.0
     return (
         _focus(apart) if left.negations != right.negations else 0.0,
         opposite,
