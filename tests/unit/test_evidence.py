@@ -104,6 +104,31 @@ def test_each_piece_sees_what_it_is_for(left: str, right: str, expected: str) ->
 
 
 @pytest.mark.parametrize(
+    ("written", "stem"),
+    [
+        ("1,5", "1.5"),
+        ("1.5", "1.5"),
+        ("0,25", "0.25"),
+        ("2,0", "2"),
+        ("1,0001", "1.0001"),
+        ("1,000", "1000"),
+        ("12,345,678", "12345678"),
+        ("1,00,000", "100000"),
+        ("1,000.50", "1000.50"),
+        ("15", "15"),
+    ],
+)
+def test_a_comma_is_a_decimal_point_or_groups_thousands(written: str, stem: str) -> None:
+    """Groups end in one of exactly three digits; lakhs have pairs before it."""
+    assert [each.stem for each in split(written)] == [stem]
+
+
+def test_one_and_a_half_is_not_fifteen() -> None:
+    """Nothing else differs: in full."""
+    assert seen("Does it cost 1,5 euros?", "Does it cost 15 euros?") == {"numbers": 1.0}
+
+
+@pytest.mark.parametrize(
     ("left", "right"),
     [
         ("How do I reset my password?", "How can I reset my password"),

@@ -65,6 +65,8 @@ _NUMBERS = {
     }.items()
     for word in words.split()
 }
+# Commas that set groups of digits apart: 1,000,000 or 10,00,000. Any other is a decimal point.
+_GROUPED = re.compile(r"[^\W\d]*\d{1,3}(?:,\d{2,3})*,\d{3}(?![\d,])")
 # Between two words they say which comes first in the doing; `from` says it the other way round.
 _FORWARD = _set("to into than over onto before beat")
 _BACKWARD = _set("from after")
@@ -142,8 +144,9 @@ word = lru_cache(maxsize=1 << 16)(_word)
 
 
 def _figure(plain: str) -> str:
-    """Return a number as it is compared: v2, 2.0 and 2 are one, 1,000 is 1000."""
-    plain = plain.replace(",", "")
+    """Return a number as it is compared: v2, 2.0 and 2 are one, 1,000 is 1000 and 1,5 is 1.5."""
+    if "," in plain:
+        plain = plain.replace(",", "" if _GROUPED.match(plain) else ".")
     if plain[0] == "v" and plain[1:2].isdigit():
         plain = plain[1:]
     head, dot, tail = plain.rpartition(".")
