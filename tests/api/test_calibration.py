@@ -97,12 +97,17 @@ def test_a_correction_moves_log_odds_from_the_next_lookup_on(collection: Collect
 
 def test_cut_offs_move_along(collection: CollectionClient) -> None:
     """What is shown of the collection, too; a dry run answers alike and stores nothing."""
+    put(collection, intercept=0.5, slope=1.0)
     before = seen(collection)
-    dry = put(collection, "calibration?dry_run=true").json()
+    counts = {"duplicate": 3, "distinct": 4}
+    dry = put(collection, "calibration?dry_run=true", verdicts=counts).json()
     assert seen(collection) == before
-    assert dry["correction"] is None
-    stored = put(collection).json()
-    assert dry["cut_offs"] == stored["cut_offs"] != before["cut_offs"]
+    stored = put(collection, verdicts=counts).json()
+    for answer in (dry, stored):
+        assert answer["correction"].pop("fitted_at") > before["correction"]["fitted_at"]
+    assert dry == stored
+    assert dry["correction"]["intercept"] == -1.0
+    assert dry["cut_offs"] != before["cut_offs"]
     assert collection.http.get(collection.url).json()["cut_offs"] == stored["cut_offs"]
 
 
@@ -111,6 +116,29 @@ def test_new_settings_leave_the_correction(collection: CollectionClient) -> None
     put(collection)
     assert collection.http.put(collection.url, json={"duplicate_at": 0.9}).status_code == 200
     assert seen(collection)["correction"]["slope"] == 1.2
+
+
+def test_a_correction_applies_under_its_base_rate_alone(collection: CollectionClient) -> None:
+    """Under another, the same difference would count twice; back under its own, it applies."""
+    collection.register({"id": "a", "text": TEXT})
+    put(collection)
+    own = chance(collection)
+    collection.http.put(collection.url, json={"base_rate": 0.02})
+    shifted = seen(collection)
+    assert (shifted["correction"]["applies"], shifted["correction"]["outdated_by"]) == (
+        False,
+        "base_rate",
+    )
+    set_aside = chance(collection)
+    collection.http.delete(f"{collection.url}/calibration")
+    assert chance(collection) == set_aside
+    stored = put(collection).json()
+    assert (stored["correction"]["applies"], stored["correction"]["outdated_by"]) == (True, None)
+    assert chance(collection) < set_aside
+    collection.http.put(collection.url, json={})
+    assert seen(collection)["correction"]["outdated_by"] == "base_rate"
+    put(collection)
+    assert chance(collection) == own
 
 
 @pytest.mark.parametrize(
