@@ -83,7 +83,7 @@ def test_every_format(tmp_path: Path, ending: str, packed: bool) -> None:
     assert result.exit_code == 0, result.stderr
     assert listed(tmp_path) == sorted([file.name, output.name, "q.groups.jsonl"])
     (group,) = map(json.loads, (tmp_path / "q.groups.jsonl").read_text("utf-8").splitlines())
-    assert group["canonical"]["text"].strip("\"") in RESET
+    assert group["canonical"]["text"].strip('"') in RESET
     assert f"groups in {tmp_path / 'q.groups.jsonl'}" in " ".join(result.stdout.split("\n"))
     read = output.read_bytes()
     assert (gzip.decompress(read) if packed else read) == expected
