@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from app.calibrating_shown import Answers, show
 from app.domain.cut_offs import Correction
 from app.domain.recalibration import Quality, Verdicts, fit_correction, left_out, quality
 from app.domain.text import fingerprint
@@ -33,27 +34,44 @@ class NoFeedback(Exception):
 class Outcome:
     """What a fit found.
 
-    shipped: how good the encoder's own calibration is on the verdicts; fitted: how good the
-    correction is, each verdict judged by a fit on the others.
+    shipped: how good the encoder's own calibration is on the verdicts; in_force: the correction
+    that the collection has, and how good that is, None where none applies; fitted: how good the
+    new one is, each verdict judged by a fit on the others.
+    since: in force and new, on the verdicts given since the one in force was fitted, which it
+    cannot have learned from; None where there are none.
     same_text: verdicts left out because both texts are the same; passed: older ones left out.
     """
 
     verdicts: Verdicts
     correction: Correction
     shipped: Quality
+    in_force: tuple[Correction, Quality] | None
     fitted: Quality
+    since: tuple[Quality, Quality] | None
     same_text: int
     passed: int
 
     @property
     def helps(self) -> bool:
-        """Return whether verdicts that a fit has not seen are told better with it."""
+        """Return whether verdicts that a fit has not seen are told better with it than without."""
         return self.fitted.log_loss < self.shipped.log_loss
 
+    @property
+    def beats_the_one_in_force(self) -> bool:
+        """Return whether it also tells them better than the correction in force, if there is one.
 
-def fit(client: DejaClient, collection: str, console: Console) -> Outcome:
+        On verdicts that neither has seen; where there are none, the feedback has only been
+        withdrawn since, and the fit on what is left takes its place.
+        """
+        return self.since is None or self.since[1].log_loss < self.since[0].log_loss
+
+
+def fit(
+    client: DejaClient, collection: str, console: Console, stored: dict[str, Any] | None
+) -> Outcome:
     """Return what the collection's feedback makes of its calibration.
 
+    stored: its correction, as `…/calibration` answers it.
     Pairs are compared anew by the encoder in use: verdicts outlive encoders.
     Raises NoFeedback, or the client's errors.
     """
@@ -83,11 +101,24 @@ def fit(client: DejaClient, collection: str, console: Console) -> Outcome:
         shipped = float(client.info()["calibration"]["base_rate"])
         shift = Correction.of_base_rate(shipped, own).intercept
         verdicts = Verdicts(verdicts.log_odds + shift, verdicts.duplicate)
+    new = left_out(verdicts)
+    in_force = since = None
+    if stored is not None and stored["applies"]:
+        correction = Correction(stored["intercept"], stored["slope"])
+        old = correction.intercept + correction.slope * verdicts.log_odds
+        in_force = correction, quality(old, verdicts.duplicate)
+        fitted_at = datetime.fromisoformat(stored["fitted_at"])
+        later = np.array([datetime.fromisoformat(pair["updated_at"]) > fitted_at for pair in kept])
+        if later.any():
+            told = verdicts.duplicate[later]
+            since = quality(old[later], told), quality(new[later], told)
     return Outcome(
         verdicts,
         fit_correction(verdicts),
         quality(verdicts.log_odds, verdicts.duplicate),
-        quality(left_out(verdicts), verdicts.duplicate),
+        in_force,
+        quality(new, verdicts.duplicate),
+        since,
         same_text,
         count - len(kept),
     )
@@ -107,53 +138,6 @@ def body_of(outcome: Outcome, encoder: str) -> dict[str, Any]:
     }
 
 
-def show(outcome: Outcome, before: dict[str, Any], after: dict[str, Any], console: Console) -> None:
-    """Print what the fit was made of, and what it changes.
-
-    before, after: answers of `…/calibration`.
-    """
-    duplicate = int(outcome.verdicts.duplicate.sum())
-    console.print(
-        f"{len(outcome.verdicts)} verdicts: {duplicate} duplicate, "
-        f"{len(outcome.verdicts) - duplicate} distinct"
-    )
-    for count, why in (
-        (outcome.same_text, "left out: both texts are the same, which is certain"),
-        (outcome.passed, f"older ones left out: the latest {MOST:,} count"),
-    ):
-        if count:
-            console.print(f"{count} {why}")
-    correction = outcome.correction
-    console.print(f"log odds' = {correction.intercept:+.3f} + {correction.slope:.3f} x log odds")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for name in ("before", "after"):
-        table.add_column(name, justify="right")
-    for name, old, new in _rows(outcome, before, after):
-        table.add_row(name, old, new)
-    console.print(table)
-    console.print(
-        "Before: the encoder's calibration. After: each verdict by a fit on the others.\n"
-        "Feedback is given on matches that were shown: the figures hold for those."
-    )
-
-
-def _rows(
-    outcome: Outcome, before: dict[str, Any], after: dict[str, Any]
-) -> Iterator[tuple[str, str, str]]:
-    old, new = outcome.shipped, outcome.fitted
-    yield "log loss", f"{old.log_loss:.3f}", f"{new.log_loss:.3f}"
-    yield "accuracy", f"{old.accuracy:.1%}", f"{new.accuracy:.1%}"
-    yield "calibration error", f"{old.error:.1%}", f"{new.error:.1%}"
-    for name in ("duplicate_at", "review_at"):
-        was, will_be = before["cut_offs"][name], after["cut_offs"][name]
-        yield f"{name} in force", f"{was:.3f}", f"{will_be:.3f}"
-    for chance in (0.2, 0.5, 0.8):
-        log_odds = math.log(chance / (1 - chance))
-        moved = 1 / (1 + math.exp(-outcome.correction(log_odds)))
-        yield "a probability of", f"{chance:.2f}", f"{moved:.2f}"
-
-
 def calibrate(
     client: DejaClient,
     collection: str,
@@ -164,22 +148,59 @@ def calibrate(
 ) -> bool:
     """Fit, show, and store where that helps; return whether the collection has been changed.
 
-    Raises NoFeedback, or the client's errors.
+    A correction that is stored goes where its feedback no longer supports any.
+    Raises NoFeedback where there is nothing to learn from and none is stored, or the client's
+    errors.
     """
     encoder = str(client.info()["encoder"]["fingerprint"])
-    outcome = fit(client, collection, console)
-    body = body_of(outcome, encoder)
     before = client.get_calibration(collection)
-    after = client.put_calibration(body, collection=collection, dry_run=True)
-    show(outcome, before, after, console)
+    stored = before["correction"]
+    try:
+        outcome = fit(client, collection, console, stored)
+    except NoFeedback:
+        if stored is None:
+            raise
+        console.print(f"No feedback of {collection!r} is left to learn from.")
+        return _take_away(client, collection, console, dry_run=dry_run)
+    body = body_of(outcome, encoder)
+    plain = {"intercept": 0.0, "slope": 1.0, "encoder": encoder}
+    answers = Answers(
+        client.put_calibration(plain, collection=collection, dry_run=True),
+        before,
+        client.put_calibration(body, collection=collection, dry_run=True),
+    )
+    show(outcome, answers, console)
+    if not force and not outcome.helps:
+        console.print("It would be no better than the encoder's on verdicts it has not seen.")
+        if stored is not None:
+            return _take_away(client, collection, console, dry_run=dry_run)
+        return _unchanged(console, dry_run=dry_run)
+    if not force and not outcome.beats_the_one_in_force:
+        console.print("It would be no better than what is in force, which stays.")
+        return _unchanged(console, dry_run=dry_run)
     if dry_run:
-        console.print("Nothing was changed (--dry-run).")
-        return False
-    if not outcome.helps and not force:
-        console.print("Nothing was changed: it would be no better on verdicts it has not seen.")
-        return False
+        console.print("It would be applied.")
+        return _unchanged(console, dry_run=True)
     client.put_calibration(body, collection=collection)
     console.print(
         f"Applied to {collection}; `deja calibrate -c {collection} --undo` takes it back."
     )
     return True
+
+
+def _take_away(client: DejaClient, collection: str, console: Console, *, dry_run: bool) -> bool:
+    """Remove the stored correction, as nothing supports it; return whether that was done."""
+    if dry_run:
+        console.print("The stored correction would be removed.")
+        return _unchanged(console, dry_run=True)
+    client.delete_calibration(collection)
+    console.print(
+        f"The stored correction is removed: {collection} judges by the calibration of the encoder "
+        "again."
+    )
+    return True
+
+
+def _unchanged(console: Console, *, dry_run: bool) -> bool:
+    console.print("Nothing was changed (--dry-run)." if dry_run else "Nothing was changed.")
+    return False

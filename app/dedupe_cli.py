@@ -33,7 +33,11 @@ def dedupe(
     ] = None,
     groups: Annotated[
         Path | None,
-        typer.Option(help="Write every group here, as a line of JSON.", metavar="FILE"),
+        typer.Option(
+            help="Write every group here, as a line of JSON.  "
+            "[default: FILE.groups.jsonl, beside the output]",
+            metavar="FILE",
+        ),
     ] = None,
     file_format: Annotated[
         FileFormat | None, typer.Option("--format", help="Read FILE as this, whatever its name.")
@@ -60,7 +64,7 @@ def dedupe(
         typer.Option("--keep-bad", help="Keep rows that cannot be read; else the first ends it."),
     ] = False,
 ) -> None:
-    """Find the duplicates in a file, and write it without them.
+    """Find the duplicates in a file, and write it without them, and the groups.
 
     No service is needed. Of each group one row is kept: the one most of the others are duplicates
     of, and of equals the first. Rows that are kept stay as they are, byte for byte.

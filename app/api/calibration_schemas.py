@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -39,7 +39,8 @@ class CorrectionIn(In):
 class CorrectionOut(BaseModel):
     """A stored correction.
 
-    It applies only while the encoder that it was fitted for is in use.
+    It applies only while the encoder that it was fitted for is in use, and under the base rate
+    that it came after.
     """
 
     intercept: float
@@ -48,6 +49,9 @@ class CorrectionOut(BaseModel):
     verdicts: VerdictCounts
     fitted_at: datetime
     applies: bool
+    outdated_by: Literal["encoder", "base_rate"] | None = Field(
+        description="What has changed since it was fitted, where it does not apply: fit it again."
+    )
 
 
 class CollectionCalibrationOut(BaseModel):

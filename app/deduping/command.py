@@ -33,7 +33,7 @@ _SHOWN = 5
 class DedupeOptions:
     """What `deja dedupe` was asked to do; None means the default.
 
-    output: where the kept rows go. groups: where the groups go, nowhere by default.
+    output: where the kept rows go. groups: where the groups go, beside output by default.
     column: holds the text.
     duplicate_at: P(duplicate) from which on two texts are duplicates, 0 to 1.
     precision: the aim that gives this cut-off where it is not said, 0 to 1.
@@ -68,7 +68,8 @@ def run_dedupe(options: DedupeOptions, console: Console) -> str:
         reason = "not a regular file" if options.file.exists() else "No such file or directory"
         raise SourceError(f"{options.file}: {reason}")
     output = options.output or _beside(options.file)
-    _distinct_places(options, output)
+    groups = options.groups or _groups_beside(options.file, output)
+    _distinct_places(options, output, groups)
     identity = file_identity(options.file)
     artifact = load_artifact(find_artifact(options.encoder))
     judge = Judge(artifact.calibration, head_of(artifact), unknown_to(artifact))
@@ -85,14 +86,14 @@ def run_dedupe(options: DedupeOptions, console: Console) -> str:
             raise SourceError(f"{options.file}: it changed meanwhile; nothing was written")
         with ExitStack() as files:
             kept = files.enter_context(replacing(output))
-            told = files.enter_context(replacing(options.groups)) if options.groups else None
+            told = files.enter_context(replacing(groups))
             kept.writelines(kept_lines(options.file, dropped))
-            if told is not None:
-                told.writelines(group_lines(found.groups, rows))
-                told.flush()
+            told.writelines(group_lines(found.groups, rows))
+            told.flush()
             kept.flush()  # a disk that is full says so before either file takes its place
-        said = _summary(options, output, found=found, rows=rows, bad=bad, seconds=progress.seconds)
-        return said + _unreached(options, criteria)
+        said = _summary(found=found, rows=rows, bad=bad, seconds=progress.seconds)
+        places = f"kept rows in {output}, groups in {groups}"
+        return "\n".join([said[0], places, *said[1:]]) + _unreached(options, criteria)
 
 
 def _settings(options: DedupeOptions, calibration: Calibration) -> CollectionSettings:
@@ -111,10 +112,18 @@ def _beside(file: Path) -> Path:
     return file.with_name(f"{plain.stem}.deduped{plain.suffix}{packed}")
 
 
-def _distinct_places(options: DedupeOptions, output: Path) -> None:
-    places = {"FILE": options.file, "--output": output}
-    if options.groups is not None:
-        places["--groups"] = options.groups
+def _groups_beside(file: Path, output: Path) -> Path:
+    """Return `questions.groups.jsonl` for `questions.csv`, in the folder of the output.
+
+    Beside the file itself where the output is none of the disk: /dev/null, a pipe.
+    """
+    plain = file.name[:-3] if file.suffix.lower() == ".gz" else file.name
+    elsewhere = output.exists() and not output.is_file()
+    return (file if elsewhere else output).with_name(f"{Path(plain).stem}.groups.jsonl")
+
+
+def _distinct_places(options: DedupeOptions, output: Path, groups: Path) -> None:
+    places = {"FILE": options.file, "--output": output, "--groups": groups}
     seen: dict[Path, str] = {}
     for name, path in places.items():
         other = seen.setdefault(path.resolve(), name)
@@ -138,14 +147,12 @@ def _read(options: DedupeOptions, file_format: FileFormat) -> tuple[list[Row], l
 
 
 def _summary(
-    options: DedupeOptions,
-    output: Path,
     *,
     found: Grouped,
     rows: list[Row],
     bad: list[BadLine],
     seconds: float,
-) -> str:
+) -> list[str]:
     gone = sum(len(group.members) for group in found.groups)
     equal = len(rows) - found.distinct
     total = len(rows) + len(bad)
@@ -153,14 +160,13 @@ def _summary(
         f"{total:,} rows in {seconds:.1f} s: {total - gone:,} kept, {gone:,} duplicates left out "
         f"({equal:,} of equal text) in {len(found.groups):,} groups"
     )
-    told = f", groups in {options.groups}" if options.groups else ""
-    said = [counts, f"kept rows in {output}{told}"]
+    said = [counts]
     if bad:
         said.append(_places("rows that cannot be read, kept as they are", [b.line for b in bad]))
     if found.truncated:
         lines = [rows[place].line for place in found.truncated]
         said.append(_places("texts longer than the encoder reads", lines))
-    return "\n".join(said)
+    return said
 
 
 def _unreached(options: DedupeOptions, criteria: Criteria) -> str:

@@ -191,7 +191,7 @@ class AnchorReader(Protocol):
     def correction(self, collection: int) -> Fitted | None:
         """Return a collection's correction, whichever encoder it was fitted for.
 
-        `Collection.correction` is that of this store's encoder alone.
+        `Collection.correction` is that of this store's encoder and the present base rate alone.
         """
         ...
 
@@ -283,8 +283,9 @@ class WriteTransaction(AnchorReader, JobWrites, Protocol):
     def put_correction(
         self, collection: int, correction: Correction | None, on: tuple[int, int]
     ) -> None:
-        """Set a collection's correction for this store's encoder; None takes it away.
+        """Set a collection's correction for this store's encoder and the base rate of its settings.
 
+        None takes it away; under another base rate it does not apply.
         on: how many verdicts, duplicate and distinct, it was fitted on.
         """
         ...

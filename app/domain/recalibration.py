@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,6 +70,8 @@ class Fitted:
     duplicate, distinct: how many verdicts of each kind.
     encoder: the fingerprint of the encoder whose log odds it corrects; it says nothing about
     those of another.
+    base_rate: what it comes after: that of the collection's settings, 0 where they had none; None
+    where an earlier release did not note it. Under another one, the difference would count twice.
     """
 
     correction: Correction
@@ -77,6 +79,23 @@ class Fitted:
     distinct: int
     encoder: str
     fitted_at: datetime
+    base_rate: float | None = None
+
+    def outdated_by(
+        self, encoder: str, base_rate: float | None
+    ) -> Literal["encoder", "base_rate"] | None:
+        """Return what has changed since, so that it no longer applies; None where it does.
+
+        encoder: the fingerprint of the one in use; base_rate: that of the settings.
+        """
+        if self.encoder != encoder:
+            return "encoder"
+        return None if same_base_rate(self.base_rate, base_rate) else "base_rate"
+
+
+def same_base_rate(noted: float | None, base_rate: float | None) -> bool:
+    """Return whether a correction noted with one base rate applies under another; see `Fitted`."""
+    return noted is None or noted == (base_rate or 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, insert, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select
 from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from app.domain.anchors import DEFAULT_COLLECTION, CollectionSettings
 from app.domain.errors import DatabaseDamaged, DataFolderError
 from app.storage.rows import now_micros, settings_to_json
-from app.storage.schema import SCHEMA_VERSION, collections, meta, tables
+from app.storage.schema import SCHEMA_VERSION, collections, corrections, meta, tables
 
 # A check of a large database would hold up the start; this much of it is always looked at.
 CHECK_SECONDS = 1.0
@@ -96,6 +96,7 @@ def _configure(engine: Engine) -> None:
 def _prepare(engine: Engine, path: Path) -> None:
     with engine.execution_options(deja_write=True).begin() as connection:
         tables.create_all(connection)
+        _add_columns(connection)
         facts = {row.key: row.value for row in connection.execute(select(meta.c.key, meta.c.value))}
         if not facts:
             now = now_micros()
@@ -126,6 +127,19 @@ def _prepare(engine: Engine, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _add_columns(connection: Connection) -> None:
+    """Give tables of an earlier release the columns they lack, all of which may be null.
+
+    An earlier release goes on with the database: it names the columns that it writes.
+    """
+    for table in (corrections,):
+        held = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
+        for column in table.columns:
+            if column.name not in held:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD {column.name} {kind}")
 
 
 def plain_words(error: DBAPIError) -> str:

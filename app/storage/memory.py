@@ -95,8 +95,9 @@ class _Reads:
 
     def _corrected(self, collection: Collection) -> Collection:
         fitted = self.correction(collection.key)
-        own = fitted is not None and fitted.encoder == self._encoder
-        return replace(collection, correction=fitted.correction if own and fitted else IDENTITY)
+        if fitted is None or fitted.outdated_by(self._encoder, collection.settings.base_rate):
+            return replace(collection, correction=IDENTITY)
+        return replace(collection, correction=fitted.correction)
 
     def _of(self, collection: int) -> list[Anchor]:
         return [row.anchor for row in self._state.rows.values() if row.collection == collection]
@@ -260,8 +261,10 @@ class _Transaction(_Moment):
     ) -> None:
         self._state.corrections.pop(collection, None)
         if correction is not None:
-            now = datetime.now(UTC)
-            self._state.corrections[collection] = Fitted(correction, *on, self._encoder, now)
+            base_rate = self._state.collections[collection].settings.base_rate or 0.0
+            self._state.corrections[collection] = Fitted(
+                correction, *on, self._encoder, datetime.now(UTC), base_rate
+            )
 
     def delete_collection(self, collection: int) -> None:
         del self._state.collections[collection]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, Select, bindparam, func, intersect, select
 from app.domain.anchors import Anchor, Change, Collection, Filter, canonical_json
 from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.errors import CollectionNotFound
-from app.domain.recalibration import Fitted
+from app.domain.recalibration import Fitted, same_base_rate
 from app.storage.rows import anchors_of, to_anchor, to_collection, to_datetime, to_vector
 from app.storage.schema import (
     anchor_metadata,
@@ -62,7 +63,11 @@ _BY_FINGERPRINT = (
     .limit(FINGERPRINT_LIMIT)
 )
 _COLLECTIONS = select(
-    collections, corrections.c.intercept, corrections.c.slope, corrections.c.encoder
+    collections,
+    corrections.c.intercept,
+    corrections.c.slope,
+    corrections.c.encoder,
+    corrections.c.base_rate,
 ).join(corrections, corrections.c.collection == collections.c.key, isouter=True)
 _BY_NAME = _COLLECTIONS.where(collections.c.name == bindparam("name"))
 _CORRECTION = (
@@ -107,8 +112,12 @@ class Reader:
         return [self._to_collection(row) for row in rows]
 
     def _to_collection(self, row: Any) -> Collection:
-        own = row.encoder is not None and row.encoder == self._encoder
-        return to_collection(row, Correction(row.intercept, row.slope) if own else IDENTITY)
+        found = to_collection(row, IDENTITY)
+        if row.encoder is None or row.encoder != self._encoder:
+            return found
+        if not same_base_rate(row.base_rate, found.settings.base_rate):
+            return found
+        return replace(found, correction=Correction(row.intercept, row.slope))
 
     def correction(self, collection: int) -> Fitted | None:
         """Return a collection's correction, whichever encoder it was fitted for."""
@@ -122,6 +131,7 @@ class Reader:
             row.distincts,
             row.fingerprint,
             to_datetime(row.fitted_at),
+            row.base_rate,
         )
 
     def by_seq(self, seqs: Sequence[int]) -> dict[int, Anchor]:

@@ -87,15 +87,20 @@ def to_collection(row: Any, correction: Correction) -> Collection:
     return Collection(
         row.key,
         row.name,
-        CollectionSettings(**json.loads(row.settings)),
+        to_settings(row.settings),
         to_datetime(row.created_at),
         to_datetime(row.updated_at),
         correction,
     )
 
 
+def to_settings(written: str) -> CollectionSettings:
+    """Return what `settings_to_json` has written."""
+    return CollectionSettings(**json.loads(written))
+
+
 def settings_to_json(settings: CollectionSettings) -> str:
-    """Return what `to_collection` reads back."""
+    """Return what `to_settings` reads back."""
     return json.dumps(asdict(settings))
 
 

@@ -149,4 +149,6 @@ corrections = Table(
     Column("distincts", Integer, nullable=False),
     Column("encoder", Integer, nullable=False),
     Column("fitted_at", Integer, nullable=False),
+    # See `Fitted`; a later column, added when an older database is opened.
+    Column("base_rate", Float),
 )

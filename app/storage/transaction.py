@@ -28,6 +28,7 @@ from app.storage.rows import (
     settings_to_json,
     to_blob,
     to_micros,
+    to_settings,
 )
 from app.storage.schema import (
     anchor_metadata,
@@ -184,10 +185,16 @@ class Transaction(Reader, JobReader, JobWriter):
     def put_correction(
         self, collection: int, correction: Correction | None, on: tuple[int, int]
     ) -> None:
-        """Set a collection's correction for this store's encoder; None takes it away."""
+        """Set a collection's correction for this store's encoder and the base rate of its settings.
+
+        None takes it away.
+        """
         self.changed_collections = True
         self.connection.execute(delete(corrections).where(corrections.c.collection == collection))
         if correction is not None:
+            settings = self.connection.execute(
+                select(collections.c.settings).where(collections.c.key == collection)
+            ).scalar_one()
             self.connection.execute(
                 insert(corrections).values(
                     collection=collection,
@@ -197,6 +204,7 @@ class Transaction(Reader, JobReader, JobWriter):
                     distincts=on[1],
                     encoder=self._encoder,
                     fitted_at=now_micros(),
+                    base_rate=to_settings(settings).base_rate or 0.0,
                 )
             )
 

@@ -202,6 +202,8 @@ class Grouping:
     _searched: int = field(init=False, default=0)
     _total: int = field(init=False, default=0)
     _left: int = field(init=False, default=0)
+    _halves: int = field(init=False, default=0)
+    _shown: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._copies = {}
@@ -244,6 +246,7 @@ class Grouping:
         for star in stars(by_duplicates(counts), self._near, self._apart, self._duplicates):
             alone[[star.center, *(near.place for near in star.members)]] = False
             self._left = max(self._left - len(star.members) - 1, 0)
+            self._halves = 0
             yield self._firsts[star.center], star.members
         for unit in np.flatnonzero(alone).tolist():
             yield self._firsts[unit], ()
@@ -359,6 +362,7 @@ class Grouping:
         return found
 
     def _duplicates(self, unit: int, among: AbstractSet[int]) -> AbstractSet[int]:
+        self._halves += 1
         found = self.edges.get(unit, {}).keys() & among
         if found or unit not in self._crowded:
             return found
@@ -371,6 +375,11 @@ class Grouping:
         return {near.place for near in self._duplicates_among(unit, likely)}
 
     def _apart(self, unit: int, members: Sequence[int]) -> bool:
+        apart = self._is_apart(unit, members)
+        self._halves += not apart
+        return apart
+
+    def _is_apart(self, unit: int, members: Sequence[int]) -> bool:
         known = self.edges.get(unit, {})
         others = np.array([member for member in members if member not in known], np.int64)
         if not len(others):
@@ -391,4 +400,10 @@ class Grouping:
         return row, self.view.similarities(self._seqs[others], row)
 
     def _step(self) -> None:
-        self.watch.step("grouping", self._total - self._left, self._total)
+        """Say how far it is: of a group under way, who was looked at counts half, who joined whole.
+
+        Where many do not join it stays where it was, and never goes back.
+        """
+        done = self._total - self._left + self._halves // 2
+        self._shown = min(max(self._shown, done), self._total)
+        self.watch.step("grouping", self._shown, self._total)

@@ -25,7 +25,7 @@ from app.usecases.writer import Writer, Writing
 
 log = logging.getLogger("deja.jobs")
 
-WAITING = 16  # jobs that may wait or run
+WAITING = 16  # jobs that may wait, beside the one that runs
 KEPT = 32  # ended jobs that are kept, with their results
 KEPT_FOR = timedelta(days=7)
 ATTEMPTS = 3  # starts of a job in whose middle the process ended
@@ -170,7 +170,7 @@ class Jobs:
         def command(writing: Writing) -> Job:
             rows = writing.rows
             found = rows.collection(collection)
-            waiting = sum(not job.state.ended for job in rows.jobs())
+            waiting = sum(job.state is JobState.QUEUED for job in rows.jobs())
             if waiting >= WAITING:
                 raise Overloaded(f"{waiting} jobs are waiting; try again", retry_after=10)
             job = Job(new_id(), found.key, collection, kind, options, datetime.now(UTC))

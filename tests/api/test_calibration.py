@@ -97,12 +97,17 @@ def test_a_correction_moves_log_odds_from_the_next_lookup_on(collection: Collect
 
 def test_cut_offs_move_along(collection: CollectionClient) -> None:
     """What is shown of the collection, too; a dry run answers alike and stores nothing."""
+    put(collection, intercept=0.5, slope=1.0)
     before = seen(collection)
-    dry = put(collection, "calibration?dry_run=true").json()
+    counts = {"duplicate": 3, "distinct": 4}
+    dry = put(collection, "calibration?dry_run=true", verdicts=counts).json()
     assert seen(collection) == before
-    assert dry["correction"] is None
-    stored = put(collection).json()
-    assert dry["cut_offs"] == stored["cut_offs"] != before["cut_offs"]
+    stored = put(collection, verdicts=counts).json()
+    for answer in (dry, stored):
+        assert answer["correction"].pop("fitted_at") > before["correction"]["fitted_at"]
+    assert dry == stored
+    assert dry["correction"]["intercept"] == -1.0
+    assert dry["cut_offs"] != before["cut_offs"]
     assert collection.http.get(collection.url).json()["cut_offs"] == stored["cut_offs"]
 
 
@@ -111,6 +116,29 @@ def test_new_settings_leave_the_correction(collection: CollectionClient) -> None
     put(collection)
     assert collection.http.put(collection.url, json={"duplicate_at": 0.9}).status_code == 200
     assert seen(collection)["correction"]["slope"] == 1.2
+
+
+def test_a_correction_applies_under_its_base_rate_alone(collection: CollectionClient) -> None:
+    """Under another, the same difference would count twice; back under its own, it applies."""
+    collection.register({"id": "a", "text": TEXT})
+    put(collection)
+    own = chance(collection)
+    collection.http.put(collection.url, json={"base_rate": 0.02})
+    shifted = seen(collection)
+    assert (shifted["correction"]["applies"], shifted["correction"]["outdated_by"]) == (
+        False,
+        "base_rate",
+    )
+    set_aside = chance(collection)
+    collection.http.delete(f"{collection.url}/calibration")
+    assert chance(collection) == set_aside
+    stored = put(collection).json()
+    assert (stored["correction"]["applies"], stored["correction"]["outdated_by"]) == (True, None)
+    assert chance(collection) < set_aside
+    collection.http.put(collection.url, json={})
+    assert seen(collection)["correction"]["outdated_by"] == "base_rate"
+    put(collection)
+    assert chance(collection) == own
 
 
 @pytest.mark.parametrize(
@@ -200,6 +228,83 @@ def test_what_helps_nobody_is_not_applied_unless_forced(collection: CollectionCl
     assert seen(collection)["correction"] is None
     assert run(collection, "--force").exit_code == 0
     assert seen(collection)["correction"]["intercept"] < 0
+
+
+def withdraw(collection: CollectionClient, count: int) -> None:
+    """Withdraw the oldest verdicts."""
+    found = collection.http.get(f"{collection.url}/feedback").json()["feedback"]
+    for each in found[:count]:
+        assert collection.http.delete(f"{collection.url}/feedback/{each['id']}").status_code == 204
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_correction_goes_with_the_feedback_it_came_from(
+    collection: CollectionClient, left: int
+) -> None:
+    """All of it withdrawn, or but for one, which supports no correction: the encoder's again.
+
+    A dry run says so, and leaves it.
+    """
+    give(collection, duplicate=False)
+    before = chance(collection)
+    run(collection)
+    corrected = chance(collection)
+    assert corrected < before
+    withdraw(collection, 10 - left)
+    dry = run(collection, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "The stored correction would be removed." in dry.output
+    assert "Nothing was changed (--dry-run)." in dry.output
+    assert chance(collection) == corrected
+    result = run(collection)
+    assert result.exit_code == 0, result.output
+    assert "The stored correction is removed" in result.output
+    assert ("No feedback" in result.output) == (left == 0)
+    assert (chance(collection), seen(collection)["correction"]) == (before, None)
+
+
+def test_part_of_the_feedback_withdrawn_weakens_the_correction(
+    collection: CollectionClient,
+) -> None:
+    """The fit on what is left takes its place, though the old one may know these verdicts too."""
+    give(collection, duplicate=False)
+    run(collection)
+    strong = seen(collection)["correction"]
+    withdraw(collection, 4)
+    assert "Applied" in run(collection).output
+    weak = seen(collection)["correction"]
+    assert weak["verdicts"] == {"duplicate": 0, "distinct": 6}
+    assert strong["intercept"] < weak["intercept"] < 0
+
+
+def test_a_fit_is_held_against_what_is_in_force(collection: CollectionClient) -> None:
+    """Verdicts that the one in force has not seen, and tells better, leave it in force."""
+    put(collection, intercept=-3.0, slope=1.0)
+    give(collection, duplicate=False)
+    in_force = seen(collection)
+    result = run(collection)
+    assert result.exit_code == 0, result.output
+    header = next(line for line in result.output.splitlines() if "before" in line)
+    assert header.split() == ["shipped", "before", "after"]
+    shown = next(line for line in result.output.splitlines() if line.startswith("duplicate_at"))
+    assert float(shown.split()[-2]) == pytest.approx(in_force["cut_offs"]["duplicate_at"], abs=1e-3)
+    assert "no better than what is in force, which stays" in result.output
+    assert seen(collection) == in_force
+    assert "Applied" in run(collection, "--force").output
+
+
+def test_one_true_verdict_is_judged_against_what_is_in_force(collection: CollectionClient) -> None:
+    """What false verdicts left is worse on it than the encoder's calibration, and goes."""
+    give(collection, duplicate=False)
+    run(collection)
+    withdraw(collection, 10)
+    body = {"question": QUESTIONS[0], "anchor_id": "a", "verdict": "duplicate"}
+    assert collection.post("feedback", body).status_code == 201
+    result = run(collection)
+    (losses,) = (line for line in result.output.splitlines() if line.startswith("log loss"))
+    shipped, before, after = map(float, losses.split()[-3:])
+    assert before > shipped == after
+    assert seen(collection)["correction"] is None
 
 
 def test_a_collection_without_feedback_says_so(collection: CollectionClient) -> None:

@@ -172,6 +172,26 @@ def test_a_correction_holds_for_the_encoder_it_was_fitted_for(tmp_path: Path) ->
     again.close()
 
 
+def test_a_correction_holds_under_the_base_rate_it_was_stored_under(store: AnchorStore) -> None:
+    """Under another it is in the books, and nobody judges by it."""
+    learned = Correction(-0.5, 1.25)
+    settings = CollectionSettings(base_rate=0.1)
+    with store.write() as rows:
+        rows.put_correction(default(store), learned, (7, 3))
+        rows.put_collection("default", settings)
+        assert rows.collection("default").correction == Correction()
+    assert [one.correction for one in store.collections()] == [Correction()]
+    with store.write() as rows:
+        rows.put_correction(default(store), learned, (7, 3))
+    assert store.collection("default").correction == learned
+    fitted = store.correction(default(store))
+    assert fitted is not None
+    assert fitted.base_rate == 0.1
+    assert fitted.outdated_by("another", 0.1) == "encoder"
+    assert fitted.outdated_by(fitted.encoder, None) == "base_rate"
+    assert fitted.outdated_by(fitted.encoder, 0.1) is None
+
+
 def test_a_correction_is_set_replaced_and_taken_away(store: AnchorStore) -> None:
     """The collection carries it, new settings leave it, and it is gone with the collection."""
     key = default(store)

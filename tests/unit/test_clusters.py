@@ -344,6 +344,10 @@ def test_a_crowd_is_judged_step_by_step() -> None:
     (group,) = grouping_of(vectors, texts=texts, criteria=watch.criteria(0.0), watch=watch)()
     assert len(group) == count
     assert 16 <= watch.longest <= 16 + 16
+    done = [step[1] for step in watch.steps if step[0] == "grouping"]
+    assert done == sorted(done)
+    assert len(set(done)) > 50  # though all of it is one group
+    assert 100 < max(done) <= 120
 
 
 def test_only_what_can_be_a_duplicate_is_read() -> None:

@@ -81,10 +81,26 @@ def test_every_format(tmp_path: Path, ending: str, packed: bool) -> None:
     output = tmp_path / (f"q.deduped.{ending}.gz" if packed else f"q.deduped.{ending}")
     result = run(file)
     assert result.exit_code == 0, result.stderr
+    assert listed(tmp_path) == sorted([file.name, output.name, "q.groups.jsonl"])
+    (group,) = map(json.loads, (tmp_path / "q.groups.jsonl").read_text("utf-8").splitlines())
+    assert group["canonical"]["text"].strip('"') in RESET
+    assert f"groups in {tmp_path / 'q.groups.jsonl'}" in " ".join(result.stdout.split("\n"))
     read = output.read_bytes()
     assert (gzip.decompress(read) if packed else read) == expected
     assert run(file, "-o", tmp_path / "other").exit_code == 0
     assert (tmp_path / "other").read_bytes() == expected
+
+
+def test_groups_lie_beside_the_output(tmp_path: Path) -> None:
+    """Under the name of FILE, unless `--groups` says where; beside FILE where that is a device."""
+    (tmp_path / "to").mkdir()
+    file = tmp_path / "q.txt"
+    file.write_text("\n".join(RESET), encoding="utf-8")
+    assert run(file, "-o", tmp_path / "to" / "kept.txt").exit_code == 0
+    assert listed(tmp_path / "to") == ["kept.txt", "q.groups.jsonl"]
+    assert listed(tmp_path) == ["q.txt", "to"]
+    assert run(file, "-o", "/dev/null").exit_code == 0
+    assert listed(tmp_path) == ["q.groups.jsonl", "q.txt", "to"]
 
 
 def test_a_bad_row_ends_it_with_its_place(tmp_path: Path) -> None:

@@ -104,6 +104,31 @@ def test_each_piece_sees_what_it_is_for(left: str, right: str, expected: str) ->
 
 
 @pytest.mark.parametrize(
+    ("written", "stem"),
+    [
+        ("1,5", "1.5"),
+        ("1.5", "1.5"),
+        ("0,25", "0.25"),
+        ("2,0", "2"),
+        ("1,0001", "1.0001"),
+        ("1,000", "1000"),
+        ("12,345,678", "12345678"),
+        ("1,00,000", "100000"),
+        ("1,000.50", "1000.50"),
+        ("15", "15"),
+    ],
+)
+def test_a_comma_is_a_decimal_point_or_groups_thousands(written: str, stem: str) -> None:
+    """Groups end in one of exactly three digits; lakhs have pairs before it."""
+    assert [each.stem for each in split(written).words] == [stem]
+
+
+def test_one_and_a_half_is_not_fifteen() -> None:
+    """Nothing else differs: in full."""
+    assert seen("Does it cost 1,5 euros?", "Does it cost 15 euros?") == {"numbers": 1.0}
+
+
+@pytest.mark.parametrize(
     ("left", "right"),
     [
         ("How do I reset my password?", "How can I reset my password"),
@@ -133,6 +158,28 @@ def test_an_opposite_counts_once_from_either_side(left: str, right: str, expecte
     """One word against two is one contrast, and the second of the two differs besides."""
     assert seen(left, right)["opposite"] == expected
     assert seen(right, left)["opposite"] == expected
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("How do I delete my first message?", "How do I delete my last message?"),
+        ("When does the 1st bus leave?", "When does the last bus leave?"),
+        ("What is the first step?", "What is the final step?"),
+    ],
+)
+def test_first_and_last_are_opposites_and_no_numbers_besides(left: str, right: str) -> None:
+    """One word against one: counted once, as what tells more."""
+    assert seen(left, right) == {"opposite": 1.0}
+    assert seen(right, left) == {"opposite": 1.0}
+
+
+def test_a_number_beside_first_and_last_still_counts() -> None:
+    """Only the word that has its opposite is no number."""
+    assert seen("Are the first 5 messages free?", "Are the last 9 messages free?") == {
+        "opposite": 0.25,
+        "numbers": 0.25,
+    }
 
 
 def test_a_difference_among_many_counts_for_less() -> None:
@@ -178,6 +225,80 @@ def test_decoration_is_no_unknown_word(text: str, unknown: list[str]) -> None:
     assert analyse(text, words).unknown == frozenset(unknown)
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("My card was declined, what should I do?", "open"),
+        ("What should I do when my card was declined?", "open"),
+        ("My card was declined. What should I do?", "open"),
+        ("What should I do? My card was declined.", "open"),
+        ("When I log in, what should I click?", "open"),
+        ("When I log in I get an error. What is it?", "open"),
+        ("Can't log in. How do I reset my password?", "open"),
+        ("Quick question: how do I reset my password", "open"),
+        ("Which is better: Java or Scala?", "open"),
+        ("How do I\nreset my password?", "open"),
+        ("Please tell me how to reset my password.", "open"),
+        ("Hi, can you please tell me how I reset it?", "open"),
+        ("I was wondering how to reset it", "open"),
+        ("At what time does it open?", "open"),
+        ("Is it possible that the card was declined?", "whether"),
+        ("So is it safe?", "whether"),
+        ("Do you know if it is safe?", "whether"),
+        ("Tell me whether it is safe", "whether"),
+        ("Do you know Paris?", "whether"),
+        ("Does the word “why” have a plural?", "whether"),
+        ("Do you know why cats purr?", "why"),
+        ("I want to know why cats purr", "why"),
+        ("why do cats purr", "why"),
+        ("In which year was it, and who was it?", ""),
+        ("My card was declined", ""),
+        ("When I log in I get an error", ""),
+        ("When does it open", "when"),
+        ("When it opens?", "when"),
+        ("Tell me when it opens", "when"),
+        ("where to buy stamps", "where"),
+        ("I live in Paris, where can I park?", "where"),
+        ("Do I need to know why?", ""),
+        ("If the card is declined what now?", ""),
+        ("Who is Dr. Who?", "who"),
+        ("Who is the U.S. president?", "who"),
+        ("", ""),
+        ("Hello!", ""),
+    ],
+)
+def test_a_text_asks_by_what_its_question_begins_with(text: str, kind: str) -> None:
+    """Not by any asking word inside; where questions differ, or none is clear, by none."""
+    assert analyse(text).asks == kind
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (
+            "My card was declined, what should I do?",
+            "What should I do when my card was declined?",
+        ),
+        (
+            "I moved house. Change my address please.",
+            "I moved house. Update my address please.",
+        ),
+        ("Help! Parcel is late", "Help! Package is late"),
+        ("Address: Change it", "Address: Update it"),
+        ("my address\nChange it", "my address\nUpdate it"),
+    ],
+)
+def test_no_name_and_no_kind_of_question_where_a_sentence_begins(left: str, right: str) -> None:
+    """A capital after a mark that ends a sentence, a colon or a line tells no name."""
+    assert not {"asks", "names", "name_alone"} & set(seen(left, right))
+
+
+def test_a_name_after_a_title_or_a_colon_inside_a_word_is_a_name() -> None:
+    """Full stops of short forms end no sentence."""
+    assert analyse("how old is Dr. Smith of the U.S. navy").names >= {"smith"}
+    assert analyse("is it at 10:Gate").names == {"gat"}
+
+
 def test_a_direction_is_seen_between_the_last_words_before_it() -> None:
     """Up to three words of content before it, and the next after it."""
     text = "Move all my old red blue contacts to the phone to car"
@@ -202,12 +323,15 @@ def test_a_long_text_is_read_no_further_than_by_the_encoder() -> None:
 def test_very_long_words_are_not_kept() -> None:
     """A cache of words is for words that come again."""
     before = word.cache_info().currsize
-    assert [each.stem for each in split("k" * 41 + "x " + "k" * 41)] == ["k" * 41 + "x", "k" * 40]
+    assert [each.stem for each in split("k" * 41 + "x " + "k" * 41).words] == [
+        "k" * 41 + "x",
+        "k" * 40,
+    ]
     assert word.cache_info().currsize == before
 
 
 def test_words_keep_what_belongs_together() -> None:
     """Contractions, decimals and names of languages are one word; hyphens part two."""
-    assert [each.stem for each in split("Don't re-enable C++ 3.50 node.js's")] == [
+    assert [each.stem for each in split("Don't re-enable C++ 3.50 node.js's").words] == [
         "dont", "re", "enabl", "c++", "3.50", "nod", "js",
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -18,7 +19,7 @@ from app.api.dependencies import CollectionName, ReadyRuntime, write
 from app.api.schemas import CutOffsOut
 from app.domain.anchors import Collection
 from app.domain.errors import InvalidField
-from app.domain.ports import AnchorReader
+from app.domain.recalibration import Fitted
 from app.runtime import Runtime
 from app.usecases.writer import Writing
 
@@ -33,7 +34,7 @@ async def get_calibration(
 
     def read() -> CollectionCalibrationOut:
         found = runtime.store.collection(collection)
-        return _calibration_out(runtime, found, runtime.store)
+        return _calibration_out(runtime, found, runtime.store.correction(found.key))
 
     return await run_in_threadpool(read)
 
@@ -56,13 +57,15 @@ async def put_calibration(
     counts = (body.verdicts.duplicate, body.verdicts.distinct)
     if dry_run:
         found = await run_in_threadpool(runtime.store.collection, collection)
-        shown = replace(found, correction=correction)
-        return await run_in_threadpool(_calibration_out, runtime, shown, runtime.store)
+        base_rate = found.settings.base_rate or 0.0
+        fitted = Fitted(correction, *counts, body.encoder, datetime.now(UTC), base_rate)
+        return _calibration_out(runtime, replace(found, correction=correction), fitted)
 
     def command(writing: Writing) -> CollectionCalibrationOut:
         key = writing.rows.collection(collection).key
         writing.rows.put_correction(key, correction, counts)
-        return _calibration_out(runtime, writing.rows.collection(collection), writing.rows)
+        found = writing.rows.collection(collection)
+        return _calibration_out(runtime, found, writing.rows.correction(key))
 
     return await write(runtime, command)
 
@@ -80,11 +83,11 @@ async def delete_calibration(collection: CollectionName, runtime: ReadyRuntime) 
 
 
 def _calibration_out(
-    runtime: Runtime, collection: Collection, rows: AnchorReader
+    runtime: Runtime, collection: Collection, fitted: Fitted | None
 ) -> CollectionCalibrationOut:
     cut_offs = runtime.judge.standard_of(collection).cut_offs
-    fitted = rows.correction(collection.key)
     own = collection.settings.base_rate
+    outdated_by = fitted and fitted.outdated_by(runtime.encoder.fingerprint, own)
     return CollectionCalibrationOut(
         base_rate=runtime.judge.calibration.base_rate if own is None else own,
         correction=None
@@ -95,7 +98,8 @@ def _calibration_out(
             encoder=fitted.encoder,
             verdicts=VerdictCounts(duplicate=fitted.duplicate, distinct=fitted.distinct),
             fitted_at=fitted.fitted_at,
-            applies=fitted.encoder == runtime.encoder.fingerprint,
+            applies=outdated_by is None,
+            outdated_by=outdated_by,
         ),
         cut_offs=CutOffsOut.of(cut_offs),
     )

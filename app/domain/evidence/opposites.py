@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from app.domain.evidence.stems import stem_of
 
-# Each line: words before the bar against words after it.
+# Each line: words before the bar against words after it; a number as `words` compares it, so that
+# 1 is "first" and "1st" too.
 _TABLE = """
 enable allow permit grant | disable block forbid deny prevent ban prohibit refuse
 on | off
@@ -21,7 +22,7 @@ big bigger biggest large larger largest huge | small smaller smallest little tin
 long longer longest | short shorter shortest brief
 good better great | bad worse terrible awful
 best | worst
-1st begin | last final end
+1 | last final
 before | after
 early earlier earliest | late later latest
 buy purchase | sell
@@ -167,6 +168,11 @@ def opposed(one: frozenset[str], other: frozenset[str]) -> int:
     The fewer count: one word against two of another text is one contrast, from either side.
     """
     return min(_against(one, other), _against(other, one))
+
+
+def contrasted(stems: frozenset[str], among: frozenset[str]) -> frozenset[str]:
+    """Return those of `stems` that have their opposite among others."""
+    return frozenset([stem for stem in stems if not opposites(stem).isdisjoint(among)])
 
 
 def _against(one: frozenset[str], other: frozenset[str]) -> int:

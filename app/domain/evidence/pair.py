@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from app.domain.evidence.asking import asking
 from app.domain.evidence.decoration import undecorated
-from app.domain.evidence.opposites import opposed
-from app.domain.evidence.words import Word, split
+from app.domain.evidence.opposites import contrasted, opposed
+from app.domain.evidence.words import Reading, Word, split
 
 NAMES = (
     "negation",
@@ -37,7 +38,7 @@ class Analysis(NamedTuple):
 
     order: stems of content, in order; content: the same as a set; every: stems of all words;
     negations: whether an odd number of words deny; figures: numbers, versions and codes;
-    names: what is written like a name; asks: the kind of answer wanted, "" if it does not say;
+    names: what is written like a name; asks: see `app.domain.evidence.asking`;
     directed: ordered pairs of stems, "x to y" or "y from x"; opposites: of all its words;
     length: in words; unknown: words that all look the same to the encoder, without decoration.
     """
@@ -60,12 +61,13 @@ def analyse(text: str, unknown: frozenset[str] = _NOTHING) -> Analysis:
 
     unknown: words of it that the encoder knows nothing of.
     """
-    words = split(text)
+    reading = split(text)
+    words = reading.words
     order: list[str] = []
     figures: list[str] = []
     against: list[str] = []
     denials = capitals = 0
-    asks, directs = "", False
+    asks = directs = False
     for each in words:
         if each.content:
             order.append(each.stem)
@@ -77,8 +79,8 @@ def analyse(text: str, unknown: frozenset[str] = _NOTHING) -> Analysis:
             against += each.opposites
         if each.capital:
             capitals += 1
-        if each.asks and not asks:
-            asks = each.asks
+        if each.asks:
+            asks = True
         if each.direction:
             directs = True
     if unknown and order:
@@ -89,8 +91,8 @@ def analyse(text: str, unknown: frozenset[str] = _NOTHING) -> Analysis:
         frozenset([each.stem for each in words]),
         denials % 2 == 1,
         frozenset(figures) if figures else _NOTHING,
-        _names(words) if capitals else _NOTHING,
-        asks,
+        _names(reading) if capitals > _ordinary(words) else _NOTHING,
+        asking(reading) if asks else "",
         _directed(words) if directs else _UNDIRECTED,
         frozenset(against),
         len(words),
@@ -106,6 +108,12 @@ def compare(left: Analysis, right: Analysis) -> Values:
     my_names = left.names - right.every if left.names else _NOTHING
     your_names = right.names - left.every if right.names else _NOTHING
     number = name = number_alone = name_alone = opposite = 0.0
+    if not (left.opposites.isdisjoint(right.every) and right.opposites.isdisjoint(left.every)):
+        only_mine, only_yours = left.every - right.every, right.every - left.every
+        if count := opposed(only_mine, only_yours):
+            opposite = _focus(apart - 2 * count)
+            # "First" against "last" is one contrast, and no number besides.
+            figures = figures and figures - contrasted(figures, only_mine | only_yours)
     if figures:
         focus = _focus(apart - len(figures))
         if figures <= left.figures or figures <= right.figures:
@@ -118,9 +126,6 @@ def compare(left: Analysis, right: Analysis) -> Values:
             name = focus
         else:
             name_alone = focus
-    if not (left.opposites.isdisjoint(right.every) and right.opposites.isdisjoint(left.every)):
-        count = opposed(left.every - right.every, right.every - left.every)
-        opposite = _focus(apart - 2 * count) if count else 0.0
     return (
         _focus(apart) if left.negations != right.negations else 0.0,
         opposite,
@@ -146,14 +151,20 @@ def _focus(others: int) -> float:
 _FOCUS = tuple(0.5**others for others in range(12))
 
 
-def _names(words: list[Word]) -> frozenset[str]:
+def _ordinary(words: list[Word]) -> bool:
+    """Return whether a text begins as sentences do: with a capital that tells no name."""
+    return bool(words) and words[0].capital and not words[0].shouted
+
+
+def _names(reading: Reading) -> frozenset[str]:
     """Return what is written like a name: a capital that no sentence begins with."""
-    later = words[1:]
-    if sum([word.capital for word in later]) > _MOST_CAPITALS * len(later):
+    inside = [word for place, word in enumerate(reading.words) if place not in reading.capitals]
+    if sum([word.capital for word in inside]) > _MOST_CAPITALS * len(inside):
         return _NOTHING
+    begins = [reading.words[place] for place in reading.capitals]
     return frozenset(
-        [word.stem for word in later if word.capital and word.content]
-        + [word.stem for word in words[:1] if word.shouted and word.content]
+        [word.stem for word in inside if word.capital and word.content]
+        + [word.stem for word in begins if word.shouted and word.content]
     )
 
 
