@@ -16,7 +16,7 @@ from training.card_cells import cell, line
 from training.card_labels import labels_section
 from training.card_terms import terms_section
 from training.reporting.figures import BASE, FP32, INT8, REFERENCE
-from training.reporting.recipe import recipe
+from training.reporting.recipe import mean_of_runs, recipe
 from training.reporting.run_folder import array, mapping, number, objects
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _trained(manifest: Manifest) -> str:
         "not recorded. Ask whoever gave the data before passing the encoder on."
     )
     base = config.get("base") or manifest.base_model
-    words = recipe(config)
+    words = [*recipe(config), *mean_of_runs(mapping(manifest.made.get("made_of")), config)]
     settings = [f"| `{cell(name)}` | {_setting(value)} |" for name, value in config.items()]
     parts = [
         f"## Trained on\n\n{', '.join(counts) or 'Its counts were not recorded'}, from",
@@ -229,8 +229,8 @@ deja-train --pairs MY-PAIRS.csv --output runs/mine --name my-encoder {flags}
 
 `MY-PAIRS.csv` has the columns `text1,text2,label`, with label 1 for duplicates and 0 for none. The
 run ends with an artifact like this one and a page, `report.html`, that says what it gained and
-lost. The settings above, as `deja-train --config FILE`, make this encoder again from the same
-files.
+lost. The settings above, as `deja-train --config FILE`, train this encoder again from the same
+files{", as one of its runs" if manifest.made.get("made_of") else ""}.
 """
 
 

@@ -12,11 +12,12 @@ from the file is the one to export: then whoever has the base builds the same ar
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -115,7 +116,7 @@ def write_delta(models: Sequence[str], base: str, share: float, output: Path) ->
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
     metadata = {"base": base, "base_sha256": start.sha256, "share": f"{share:g}"}
-    metadata |= {"mean_of": f"{len(models)}"}
+    metadata["runs"] = json.dumps([_settings(Path(model)) for model in models])
     with run.writing(output.parent):
         save_file(kept, str(partial), metadata=metadata)
     partial.replace(output)
@@ -152,8 +153,25 @@ def apply_delta(file: Path, output: Path) -> Path:
     shutil.rmtree(made, ignore_errors=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     run.save_model(model, made)
+    told = {"share": float(metadata["share"]), "runs": json.loads(metadata.get("runs", "[]"))}
+    run.write_json(made / run.MADE_OF, told)
     shutil.rmtree(output, ignore_errors=True)
     return made.rename(output)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of a run, given it or a model of it; none of a model from elsewhere.
+
+    Of its files it is the names that are told: where they lay says nothing to others.
+    """
+    for place in (folder, folder.parent):
+        if (place / run.LOG).is_file() and (place / run.CONFIG).is_file():
+            config = read_config(place / run.CONFIG, {})
+            files = {"pairs": config.pairs, "dev": config.dev, "corpus": config.corpus}
+            told = config.model_dump(mode="json", exclude={"output", "install", "beside"})
+            told |= {name: [file.name for file in paths] for name, paths in files.items()}
+            return told | {"unlabelled": config.unlabelled and config.unlabelled.name}
+    return {}
 
 
 def _end(folder: Path, base: Base) -> Path:

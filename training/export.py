@@ -91,13 +91,14 @@ class Trained:
     """What a tuned model was made from, for its manifest and its card.
 
     base: before tuning; config: the settings of the run; data: what was read and dropped;
-    terms: of the data, in words.
+    terms: of the data, in words; made_of: the share and the runs of a mean of several.
     """
 
     base: Base
     config: Mapping[str, Any]
     data: Mapping[str, Any]
     terms: str
+    made_of: Mapping[str, Any] | None = None
 
 
 def export_model(model: str = DEFAULT_MODEL) -> Exported:
@@ -294,6 +295,7 @@ def _training(trained: Trained) -> dict[str, Any]:
         "training": dict(trained.config),
         "trained_on": {name: trained.data[name] for name in _TOLD},
         "terms": trained.terms,
+        **({"made_of": dict(trained.made_of)} if trained.made_of else {}),
     }
 
 

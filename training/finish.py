@@ -79,6 +79,7 @@ def _export(config: TrainConfig, prepared: Prepared, output: Path) -> Artifact:
         config=config.saved(),
         data=prepared.summary,
         terms=config.terms,
+        made_of=run.read_json(config.output / run.MODEL / run.MADE_OF),
     )
     for precision in (config.precision, "fp32"):
         try:

@@ -19,7 +19,7 @@ from training.reporting.run_folder import mapping
 if TYPE_CHECKING:
     from app.encoders.artifact import Artifact
 
-_STORY = ("origin", "base_weights_sha256", "training", "trained_on", "terms")
+_STORY = ("origin", "base_weights_sha256", "training", "made_of", "trained_on", "terms")
 _BESIDE = "beside"
 
 

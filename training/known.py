@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +12,13 @@ from scipy.special import expit
 
 from app.domain.calibration import Calibration, CalibrationError
 from training.calibrate import fit, log_loss, log_losses, log_odds
+from training.evidence_prior import PRIOR
 from training.metrics import average_precision, expected_calibration_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_UNREADABLE = "unknown"
 # What a calibration may know beside the similarity, least first.
 KINDS = {
     "similarity": (False, False),
@@ -55,15 +57,20 @@ class Known:
         return [kind for kind, (_, head) in KINDS.items() if self.scores is not None or not head]
 
     def fit(self, kind: str, population: str) -> Calibration:
-        """Return a calibration of a kind fitted on these pairs."""
+        """Return a calibration of a kind fitted on these pairs.
+
+        None is without the weight of unreadable words, which no pairs tell: a similarity says
+        nothing of those, whatever else is known.
+        """
         evidence, head = KINDS[kind]
-        return fit(
+        fitted = fit(
             self.similarities,
             self.labels,
             population=population,
             evidence=self.evidence if evidence else None,
             scores=self.scores if head else None,
         )
+        return fitted if evidence else replace(fitted, evidence={_UNREADABLE: PRIOR[_UNREADABLE]})
 
     def log_odds(self, calibration: Calibration) -> NDArray[np.float64]:
         """Return the log odds of each pair, (n,)."""

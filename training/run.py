@@ -26,6 +26,8 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 # The end of training, where the model is only a share of the way to it.
 TRAINED = "trained"
+# In a model's folder: what share of the way to the mean of which runs it is (`training.delta`).
+MADE_OF = "made_of.json"
 # With less free than this after a failed write, bytes, it failed for want of room.
 _ROOM = 1_000_000
 

@@ -8,6 +8,7 @@ from app.encoders.artifact import CARD, SHIPPED, Manifest, load_artifact
 from tests.training import fake_run
 from training.card import model_card
 from training.card_calibration import calibration_section
+from training.reporting.recipe import mean_of_runs
 
 BESIDE = {
     "base": {"forum-dev": 0.7711, "shop-questions": 0.8914, "banking": 0.6561, "home": 0.6012},
@@ -68,6 +69,22 @@ def test_the_card_says_what_it_gained_and_forgot() -> None:
     assert (
         "it is worse than its base on shop-questions (-0.4 points), banking (-2.1 points)."
     ) in found
+
+
+def test_the_card_says_of_which_runs_the_weights_are_the_mean() -> None:
+    """With what is different in the others; of one run, how much of the way."""
+    config = {"loss": "full", "seed": 1, "steps": 1500}
+    made_of = {"share": 0.8, "runs": [config, {**config, "seed": 0, "steps": 1000, "threads": 1}]}
+    (words,) = mean_of_runs(made_of, {**config, "threads": 2})
+    assert words == (
+        "The weights are 80% of the way from the base to the mean of the ends of 2 runs: "
+        "that of these settings, and one with seed 0, steps 1000."
+    )
+    one = {"share": 0.5, "runs": [config]}
+    assert mean_of_runs(one, config) == [
+        "The weights are 50% of the way from the base to the end of the run."
+    ]
+    assert mean_of_runs({}, config) == []
 
 
 def test_a_card_without_losses_promises_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -70,11 +71,31 @@ def test_of_several_models_the_mean_is_kept(
         assert bool(((made[name] - start - change).abs() <= bound).all()), name
         changed += bool(change.any())
     assert changed > 20
+    assert run.read_json(tmp_path / "made" / run.MADE_OF) == {"share": 0.5, "runs": [{}, {}, {}]}
     run_of_another = config(tmp_path, tmp_path / "a")
     run.start(run_of_another, {})
     shutil.copytree(tmp_path / "b", run_of_another.output / run.MODEL)
     assert main([*given, str(run_of_another.output)]) == 1
     assert f"was tuned from {tmp_path / 'a'}, not from " in capsys.readouterr().err
+
+
+def test_a_model_says_of_which_runs_it_is_the_mean(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """With the settings of each; of files the names, as others have them elsewhere."""
+    runs = []
+    for number in (1, 2):
+        chosen = config(tmp_path, tiny_model_folder, seed=number)
+        chosen = chosen.model_copy(update={"output": tmp_path / f"run{number}"})
+        run.start(chosen, {})
+        (chosen.output / run.LOG).write_text('{"step": 1, "loss": 1}\n')
+        shutil.copytree(tiny_model_folder, chosen.output / run.MODEL)
+        runs.append(str(chosen.output))
+    file = tmp_path / "d.safetensors"
+    base = ["--base", str(tiny_model_folder)]
+    assert main(["write", *runs, *base, "--output", str(file)]) == 0
+    assert main(["apply", str(file), "--output", str(tmp_path / "made")]) == 0
+    told = run.read_json(tmp_path / "made" / run.MADE_OF)["runs"]
+    assert [(one["seed"], one["pairs"]) for one in told] == [(1, ["pairs.tsv"]), (2, ["pairs.tsv"])]
+    assert str(tmp_path) not in json.dumps([{**one, "base": ""} for one in told])
 
 
 def test_models_of_different_shapes_have_no_mean() -> None:

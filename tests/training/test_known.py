@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.known import best_of
+from app.domain.evidence.pair import NAMES
+from training.known import KINDS, Known, best_of
 
 LABELS = np.array([True, False] * 50)
 
@@ -24,3 +25,12 @@ def test_a_kind_that_is_clearly_worse_in_loss_is_not_written_however_it_ranks() 
     good[:4] = -good[:4]
     ordered = np.where(LABELS, 10.0, 9.0)
     assert best_of({"good": good, "ordered": ordered}, LABELS) == "good"
+
+
+def test_every_kind_holds_unreadable_texts_apart() -> None:
+    """No pair here is unreadable, and yet a cosine of 1 between two such texts says nothing."""
+    similarities = np.linspace(0.0, 1.0, len(LABELS))
+    labels = similarities + np.where(LABELS, 0.2, -0.2) > 0.5
+    known = Known(similarities, np.zeros((len(labels), len(NAMES))), similarities, labels)
+    for kind in KINDS:
+        assert known.fit(kind, "pairs").evidence["unknown"] == -8.0

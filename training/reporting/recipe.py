@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.reporting.run_folder import Json, number
+from training.reporting.run_folder import Json, number, objects
 
 # With s the cosine, A an anchor, P its duplicate, N a text of another group.
 _FORMULAS = {
@@ -13,6 +13,9 @@ _FORMULAS = {
     "original": "L_original = max(s(A,N) - s(A,P) + alpha, 0) over explicit triplets",
     "softmax": "in-batch softmax (multiple negatives ranking)",
 }
+# Settings in which two runs may differ without being of different recipes.
+_OF_THE_RUN = ("name", "blend", "evaluate_every", "threads", "terms")
+_FILES = ("pairs", "dev", "corpus", "unlabelled")
 _CLOSEST = {
     "hardest": "the closest negative is the most similar one",
     "semi-hard": "the closest negative is the most similar one below the positive",
@@ -42,6 +45,27 @@ def recipe(config: Json, *, steps: int | None = None) -> list[str]:
     if "seed" in config:
         found.append(f"Seed {config['seed']}.")
     return [sentence for sentence in found if sentence]
+
+
+def mean_of_runs(made_of: Json, config: Json) -> list[str]:
+    """Return a sentence on whose mean the weights are, of which config tells one; else none."""
+    share, runs = number(made_of.get("share")), objects(made_of.get("runs"))
+    if share is None or not runs:
+        return []
+    told = [
+        ", ".join(
+            f"{name} {value}"
+            for name, value in other.items()
+            if name in config and name not in (*_OF_THE_RUN, *_FILES) and value != config[name]
+        )
+        for other in runs
+    ]
+    others = "; ".join(f"one with {words}" for words in told if words)
+    mean = f"the mean of the ends of {len(runs)} runs" if len(runs) > 1 else "the end of the run"
+    return [
+        f"The weights are {share:.0%} of the way from the base to {mean}"
+        + (f": that of these settings, and {others}." if others else ".")
+    ]
 
 
 def _loss(config: Json) -> str:
