@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -16,6 +17,10 @@ from app.main import create_app
 from app.settings import Settings
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+hypothesis.settings.register_profile("without deadlines", deadline=None)
+hypothesis.settings.load_profile("without deadlines")
 
 
 class PortalTransport(httpx.BaseTransport):

@@ -25,7 +25,7 @@ def neighbours_of(count: int, seed: int) -> NDArray[np.int64]:
 
 
 @given(group_lists, st.integers(1, 40), st.integers(0, 5), st.sampled_from([0.0, 0.3, 1.0]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_batch_ever_holds_two_pairs_of_one_group(
     groups: list[int], size: int, epoch: int, hard: float
 ) -> None:
@@ -46,7 +46,7 @@ def test_no_batch_ever_holds_two_pairs_of_one_group(
 
 
 @given(group_lists, st.integers(1, 40), st.sampled_from([0.0, 0.5]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_an_epoch_depends_on_the_seed_and_its_number_alone(
     groups: list[int], size: int, hard: float
 ) -> None:

@@ -247,7 +247,7 @@ def test_retrieval_by_hand() -> None:
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), texts=st.integers(4, 300))
 def test_the_search_is_exact(seed: int, texts: int) -> None:
     """Whatever the vectors and groups, the figures are those of sorting all similarities."""

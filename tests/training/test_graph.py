@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.errors import TrainingError
@@ -79,7 +79,6 @@ def test_groups_are_the_components_of_the_duplicates() -> None:
     np.testing.assert_array_equal(components(pairs), [0, 0, 0, 0, 1, 1])
 
 
-@settings(deadline=None)
 @given(drawn_rows)
 def test_groups_and_components_agree_with_union_find(rows: Rows) -> None:
     """Over any graph, numbers included."""
@@ -101,7 +100,6 @@ def test_a_non_duplicate_inside_a_group_is_dropped_and_listed() -> None:
     assert again.dropped == (earlier, Dropped("contradiction", None, None, ("2", "0")))
 
 
-@settings(deadline=None)
 @given(drawn_rows)
 def test_contradictions_are_exactly_those_inside_groups(rows: Rows) -> None:
     """What is kept and what is dropped make the whole, and dropping again drops nothing."""
@@ -117,7 +115,6 @@ def test_contradictions_are_exactly_those_inside_groups(rows: Rows) -> None:
     assert drop_contradictions(kept).dropped == kept.dropped
 
 
-@settings(deadline=None)
 @given(
     drawn_rows,
     st.integers(0, 2**32 - 1),

@@ -88,7 +88,7 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Closest], Tensor]] = {
 @pytest.mark.parametrize("closest", ["hardest", "semi-hard"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 @given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_row_is_what_the_formula_gives(
     name: str, closest: Closest, rows: int, more: int, seed: int
 ) -> None:

@@ -91,7 +91,7 @@ def test_a_large_group_hides_no_neighbours() -> None:
 @given(
     st.integers(2, 60), st.integers(0, 10**6), st.integers(1, 70), st.sampled_from([-0.3, 0, 0.3])
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_mining_agrees_with_brute_force(count: int, seed: int, k: int, margin: float) -> None:
     """Negatives and counts are those of the rule applied to the whole matrix of similarities."""
     vectors, groups = random_texts(count, seed)

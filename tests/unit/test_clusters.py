@@ -179,7 +179,7 @@ def test_cut_offs_at_the_ends(cut: float, expected: list[list[int]]) -> None:
 angles = st.lists(st.integers(0, 119).map(lambda step: step * 3.0), min_size=1, max_size=24)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(angles, st.randoms(use_true_random=False))
 def test_groups_do_not_depend_on_the_order_in_which_texts_came(
     drawn: list[float], random: np.random.RandomState
@@ -191,7 +191,7 @@ def test_groups_do_not_depend_on_the_order_in_which_texts_came(
     assert grouped(vectors, order) == grouped(vectors)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(angles)
 def test_groups_keep_their_promises(drawn: list[float]) -> None:
     """Held against every pair: members are duplicates of the canonical, none distinct, each once.

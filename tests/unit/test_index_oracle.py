@@ -78,7 +78,7 @@ def empty(exact_below: int) -> FaissView:
     return FaissView.over(segment, None, 0, exact_below)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(steps, max_size=8), vectors, st.integers(0, 12))
 def test_flat_search_equals_brute_force(
     drawn: list[Step], question: NDArray[np.float16], k: int
@@ -94,7 +94,7 @@ def test_flat_search_equals_brute_force(
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(steps, max_size=8), vectors, st.integers(0, 12))
 def test_graph_search_tells_no_lies(
     drawn: list[Step], question: NDArray[np.float16], k: int
@@ -112,7 +112,7 @@ def test_graph_search_tells_no_lies(
 
 
 @pytest.mark.parametrize("exact_below", [ALWAYS, NEVER])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(steps, max_size=8), vectors, st.lists(st.integers(0, 100), max_size=30))
 def test_similarities_equal_brute_force(
     exact_below: int, drawn: list[Step], question: NDArray[np.float16], asked: list[int]

@@ -180,7 +180,7 @@ class World:
 worlds = st.builds(World, st.lists(TEXTS, min_size=1, max_size=70), st.integers(0, 10**6))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(worlds, TEXTS, st.integers(1, 12))
 def test_reading_only_what_may_win_changes_nothing(world: World, text: str, limit: int) -> None:
     """The first matches are those of judging every candidate."""
@@ -190,7 +190,7 @@ def test_reading_only_what_may_win_changes_nothing(world: World, text: str, limi
     assert JUDGE.matches(asked, world.near(70), standard, view, limit=limit) == every[:limit]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(worlds, TEXTS, st.floats(0.02, 0.98))
 def test_find_duplicate_misses_none_of_the_nearest(
     world: World, text: str, duplicate_at: float
