@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from app.domain.calibration import Calibration, CutOff
+from app.domain.calibration import BEYOND_EQUAL, Calibration, CutOff
 from app.domain.evidence.pair import NAMES, analyse, compare
 from training.evidence_prior import PRIOR, PRIOR_DEVIATION
 from training.metrics import precision_recall
@@ -55,12 +55,13 @@ def fit(
 
     The fit is maximum likelihood for the intercept and the weights of similarity and head; the
     weights of evidence have a normal prior (`training.evidence_prior`), for some of it is rare.
-    Evidence speaks against a duplicate or not at all: a weight that would be above 0 is 0; so is a
-    head's that would be below. Where one similarity parts all duplicates from all others, the
-    likelihood has no maximum: then duplicates count as such by (n + 1) / (n + 2) only, n being how
-    many there are, and others likewise (Platt 1999). The table has a row every 0.005 of
-    probability, as far as at least FEWEST_PAIRS_A_ROW pairs lie at or above it, or a tenth of all
-    where that is less.
+    Evidence speaks against a duplicate or not at all: a weight that would be above 0 is 0; so is
+    one of head or closeness that would be below. Closeness is fitted beside a head, which sees most
+    of what a straight line over the similarity sees. Where one similarity parts all duplicates from
+    all others, the likelihood has no maximum: then duplicates count as such by (n + 1) / (n + 2)
+    only, n being how many there are, and others likewise (Platt 1999). The table has a row every
+    0.005 of probability, as far as at least FEWEST_PAIRS_A_ROW pairs lie at or above it, or a tenth
+    of all where that is less.
 
     similarities: (n,) cosines; evidence: (n, len(NAMES)), None for a calibration without;
     scores: (n,) of a head, None where there is none; population: what the pairs are, in words.
@@ -72,13 +73,15 @@ def fit(
     precision_recall(cosines, duplicate)  # refuses what cannot be fitted
     columns = [np.ones(len(cosines)), cosines]
     if scores is not None:
-        columns.append(np.asarray(scores, dtype=np.float64))
+        columns += [_closeness(cosines), np.asarray(scores, dtype=np.float64)]
     free = len(columns)
     if evidence is not None:
         columns += list(np.asarray(evidence, dtype=np.float64).T)
     values = np.stack(columns, axis=1)
     weights = _weights(values, _targets(cosines, duplicate), free)
     rounded = [round(float(weight), 9) for weight in weights]
+    if scores is not None and not rounded[3]:
+        return fit(cosines, duplicate, population=population, evidence=evidence)
     return Calibration(
         intercept=rounded[0],
         slope=rounded[1],
@@ -89,7 +92,8 @@ def fit(
         evidence={
             name: weight for name, weight in zip(NAMES, rounded[free:], strict=False) if weight
         },
-        head=rounded[2] if scores is not None else 0.0,
+        closeness=rounded[2] if scores is not None else 0.0,
+        head=rounded[3] if scores is not None else 0.0,
     )
 
 
@@ -121,12 +125,20 @@ def log_odds(
     scores: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Return the log odds of n pairs, (n,), as `Calibration.log_odds` gives them one by one."""
-    found = calibration.intercept + calibration.slope * np.asarray(similarities, np.float64)
+    cosines = np.asarray(similarities, np.float64)
+    found = calibration.intercept + calibration.slope * cosines
+    if calibration.closeness:
+        found = found + calibration.closeness * _closeness(cosines)
     if evidence is not None:
         found = found + np.asarray(evidence, np.float64) @ np.array(calibration.weights)
     if scores is not None:
         found = found + calibration.head * np.asarray(scores, np.float64)
     return np.asarray(found)
+
+
+def _closeness(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `app.domain.calibration.closeness_of` of (n,) cosines, (n,)."""
+    return -np.log(BEYOND_EQUAL - np.minimum(cosines, 1.0))
 
 
 def log_loss(log_odds: ArrayLike, labels: ArrayLike) -> float:
@@ -154,7 +166,8 @@ def _weights(
 ) -> NDArray[np.float64]:
     """Return the most likely weights: the first `free` without a prior, the others at most 0.
 
-    After intercept and similarity, what is free is the head, at least 0.
+    What is free are intercept and similarity and, beside a head, closeness and head: these two are
+    at least 0, and with them the similarity, too.
     """
     names = NAMES[: values.shape[1] - free]
     mean = np.array([0.0] * free + [PRIOR[name] for name in names])
@@ -165,7 +178,7 @@ def _weights(
         found[kept] = _newton(values[:, kept], targets, mean[kept], strength[kept])
         wrong = found > 0
         wrong[:free] = found[:free] < 0
-        wrong[:_LINEAR] = False
+        wrong[: 1 if free > _LINEAR else _LINEAR] = False
         if not wrong.any():
             return found
         kept &= ~wrong

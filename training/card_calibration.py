@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.domain.calibration import Calibration, CutOffs
+from app.domain.calibration import BEYOND_EQUAL, Calibration, CutOffs
 from training.refit_seen import learned_from
 from training.reporting.figures import BASE
 from training.reporting.run_folder import mapping
@@ -44,6 +44,10 @@ def calibration_section(
         f"| intercept | {calibration.intercept:.3f} | |",
         f"| similarity | {calibration.slope:.3f} | the cosine of the two vectors |",
     ]
+    if calibration.closeness:
+        weights.append(
+            f"| closeness | {calibration.closeness:.3f} | -log({BEYOND_EQUAL} - the cosine) |"
+        )
     if calibration.head:
         weights.append(
             f"| head | {calibration.head:.3f} | a small network over the two vectors, `head.onnx` |"

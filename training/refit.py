@@ -175,6 +175,7 @@ def _say_calibration(calibration: Calibration) -> None:
     weights = {
         "intercept": calibration.intercept,
         "similarity": calibration.slope,
+        "closeness": calibration.closeness,
         "head": calibration.head,
         **calibration.evidence,
     }

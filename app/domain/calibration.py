@@ -28,6 +28,7 @@ from app.domain.cut_offs import (
 from app.domain.evidence.pair import NAMES, Values
 
 __all__ = [
+    "BEYOND_EQUAL",
     "FORMAT",
     "IDENTITY",
     "KIND",
@@ -36,6 +37,7 @@ __all__ = [
     "Correction",
     "CutOff",
     "CutOffs",
+    "closeness_of",
     "logistic",
     "logit",
 ]
@@ -44,14 +46,18 @@ __all__ = [
 FORMAT = 2
 _FORMATS = (1, 2)
 KIND = "logistic"
+# Where `closeness_of` would be without bound: a little beyond the cosine of equal vectors.
+BEYOND_EQUAL = 1.02
 
 
 @dataclass(frozen=True)
 class Calibration:
     """A logistic calibration: the log odds of a duplicate are a sum of weighted pieces.
 
-    `intercept + slope * similarity + sum of evidence weights * values + head * head's score`
+    `intercept + slope * similarity + closeness * closeness_of(similarity)
+    + sum of evidence weights * values + head * head's score`
 
+    closeness: the weight of what a straight line does not see near 1, 0 where it was not fitted;
     evidence: the weight of each piece that has one, by its name in `app.domain.evidence`;
     head: the weight of the score that the artifact's pairwise head gives, 0 where it has none;
     base_rate: share of duplicates among the pairs it was fitted on; population: what those pairs
@@ -66,12 +72,14 @@ class Calibration:
     cut_offs_table: tuple[CutOff, ...]
     evidence: Mapping[str, float] = field(default_factory=dict)
     head: float = 0.0
+    closeness: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.slope > 0 or (self.head > 0 and self.slope >= 0)):
+        if self.slope < 0 or not (self.slope > 0 or self.head > 0 or self.closeness > 0):
             raise _bad("coefficients.similarity", "must be above 0, or more alike is less likely")
-        if self.head < 0:
-            raise _bad("coefficients.head", "must not be below 0")
+        for name, weight in (("head", self.head), ("closeness", self.closeness)):
+            if weight < 0:
+                raise _bad(f"coefficients.{name}", "must not be below 0")
         unknown = sorted(set(self.evidence) - set(NAMES))
         if unknown:
             raise _bad(f"coefficients.evidence.{unknown[0]}", "is not a term this version knows")
@@ -98,7 +106,7 @@ class Calibration:
         coefficients = _mapping(data.get("coefficients"), "coefficients")
         known = {"intercept", "similarity"}
         if data["format"] != 1:
-            known |= {"evidence", "head"}
+            known |= {"evidence", "head", "closeness"}
         unknown = sorted(set(coefficients) - known)
         if unknown:
             raise _bad(f"coefficients.{unknown[0]}", "is not a term this version knows")
@@ -120,7 +128,8 @@ class Calibration:
             pairs=pairs,
             cut_offs_table=tuple(_row(row, place) for place, row in enumerate(table)),
             evidence={name: _number(evidence, name, "coefficients.evidence.") for name in evidence},
-            head=_number(coefficients, "head", "coefficients.") if "head" in coefficients else 0.0,
+            head=_number({"head": 0.0, **coefficients}, "head", "coefficients."),
+            closeness=_number({"closeness": 0.0, **coefficients}, "closeness", "coefficients."),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -131,6 +140,7 @@ class Calibration:
             "coefficients": {
                 "intercept": self.intercept,
                 "similarity": self.slope,
+                "closeness": self.closeness,
                 "evidence": dict(self.evidence),
                 "head": self.head,
             },
@@ -162,6 +172,8 @@ class Calibration:
         score: the head's.
         """
         found = self.intercept + self.slope * similarity + self.head * score
+        if self.closeness:
+            found += self.closeness * closeness_of(similarity)
         return found if evidence is None else found + self.from_evidence(evidence)
 
     def from_evidence(self, values: Values) -> float:
@@ -198,6 +210,15 @@ class Calibration:
             duplicate_at=duplicate_at,
             review_at=review_at,
         )
+
+
+def closeness_of(similarity: float) -> float:
+    """Return how near a cosine is to 1, -0.70 (opposite) .. 3.91 (equal), steeply at the end.
+
+    What is left between two vectors counts by its logarithm here, as in beta calibration (Kull et
+    al. 2017, arXiv:1704.05430): from 0.90 to 0.95 is about as far as from 0.5 to 0.7.
+    """
+    return -math.log(BEYOND_EQUAL - min(similarity, 1.0))
 
 
 def _bad(field: str, problem: str) -> CalibrationError:

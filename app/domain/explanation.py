@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.domain.calibration import Calibration, Correction, CutOffs
+from app.domain.calibration import Calibration, Correction, CutOffs, closeness_of
 from app.domain.evidence.pair import NAMES, Values
 
 
@@ -54,8 +54,10 @@ def explain(
     cut_offs: CutOffs,
     same_text: bool,
 ) -> Explanation:
-    """Return the explanation of a pair: similarity first, then the head, then evidence seen."""
+    """Return the explanation of a pair: similarity, closeness, the head, then evidence seen."""
     pieces = [Piece("similarity", similarity, calibration.slope)]
+    if calibration.closeness:
+        pieces.append(Piece("closeness", closeness_of(similarity), calibration.closeness))
     if calibration.head:
         pieces.append(Piece("head", score, calibration.head))
     pieces += [

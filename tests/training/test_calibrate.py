@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from app.domain.calibration import CalibrationError
+from app.domain.calibration import CalibrationError, closeness_of
 from app.domain.evidence.pair import NAMES
 from training.calibrate import FEWEST_PAIRS_A_ROW, fit, log_loss, log_odds
 from training.evidence_prior import PRIOR
@@ -94,18 +94,21 @@ def test_duplicates_that_are_less_alike_have_no_fit() -> None:
 def test_evidence_has_the_weights_it_was_drawn_with() -> None:
     """A synthetic set with a known answer: 60,000 pairs, three pieces seen in a third of them.
 
-    P = logistic(-6 + 9 s - 1.5 negation - 3 numbers + 0.5 head), the rest weighs nothing.
+    P = logistic(-6 + 6 s + 1.5 closeness - 1.5 negation - 3 numbers + 0.5 head), the rest weighs
+    nothing.
     """
     rng = np.random.default_rng(8)
     count = 60_000
     similarities, scores = rng.uniform(0, 1, count), rng.normal(size=count)
     evidence = np.where(rng.random((count, len(NAMES))) < 1 / 3, rng.random((count, 1)), 0.0)
     weights = dict.fromkeys(NAMES, 0.0) | {"negation": -1.5, "numbers": -3.0}
-    logits = -6 + 9 * similarities + evidence @ np.array(list(weights.values())) + 0.5 * scores
+    logits = -6 + 6 * similarities + evidence @ np.array(list(weights.values())) + 0.5 * scores
+    logits += 1.5 * np.array([closeness_of(similarity) for similarity in similarities])
     labels = rng.random(count) < expit(logits)
     found = fit(similarities, labels, population="drawn", evidence=evidence, scores=scores)
-    assert found.intercept == pytest.approx(-6, abs=0.15)
-    assert found.slope == pytest.approx(9, abs=0.2)
+    assert found.intercept == pytest.approx(-6, abs=0.3)
+    assert found.slope == pytest.approx(6, abs=0.6)
+    assert found.closeness == pytest.approx(1.5, abs=0.25)
     assert found.head == pytest.approx(0.5, abs=0.03)
     assert found.evidence["negation"] == pytest.approx(-1.5, abs=0.15)
     assert found.evidence["numbers"] == pytest.approx(-3.0, abs=0.2)

@@ -13,10 +13,12 @@ from app.domain.calibration import (
     Correction,
     CutOff,
     CutOffs,
+    closeness_of,
     logistic,
     logit,
 )
 from app.domain.evidence.pair import NAMES
+from app.domain.explanation import explain
 
 TABLE = (
     CutOff(probability=0.1, precision=0.50, recall=0.99),
@@ -125,6 +127,10 @@ def test_json_gives_back_the_same_calibration() -> None:
             {"coefficients": {"intercept": 0, "similarity": 1, "head": -1}},
             "coefficients.head must not be below 0",
         ),
+        (
+            {"coefficients": {"intercept": 0, "similarity": 1, "closeness": -1}},
+            "coefficients.closeness must not be below 0",
+        ),
         ({"base_rate": "0.4"}, "base_rate must be a number, not '0.4'"),
         ({"base_rate": 1}, "base_rate must be between 0 and 1"),
         ({"population": ""}, "population must be a text"),
@@ -203,6 +209,29 @@ def test_evidence_and_head_add_their_weights() -> None:
     assert Calibration.from_json(json.loads(json.dumps(known.to_json()))) == known
 
 
+def test_closeness_is_steep_near_1_and_ends_there() -> None:
+    """-log(1.02 - s): 3.912 at 1, no more beyond by rounding; weighed like any piece."""
+    known = replace(CALIBRATION, closeness=0.5)
+    assert closeness_of(1.0) == pytest.approx(3.912, abs=1e-3)
+    assert closeness_of(1.0000001) == closeness_of(1.0)
+    assert known.log_odds(0.92) - CALIBRATION.log_odds(0.92) == pytest.approx(0.5 * math.log(10))
+    assert Calibration.from_json(json.loads(json.dumps(known.to_json()))) == known
+    (piece,) = [
+        piece
+        for piece in explain(
+            known,
+            similarity=0.92,
+            evidence=(0.0,) * len(NAMES),
+            score=0.0,
+            correction=IDENTITY,
+            cut_offs=known.cut_offs(),
+            same_text=False,
+        ).pieces
+        if piece.name == "closeness"
+    ]
+    assert piece.contribution == pytest.approx(0.5 * math.log(10))
+
+
 def test_the_first_format_is_still_read() -> None:
     """It knew the similarity alone, and gave its cosine in every row of the table."""
     old = {
@@ -228,5 +257,5 @@ def test_the_first_format_is_still_read() -> None:
 def test_the_first_format_has_no_evidence() -> None:
     """A term that format 1 did not have is refused rather than left out."""
     data = CALIBRATION.to_json() | {"format": 1}
-    with pytest.raises(CalibrationError, match=r"coefficients\.evidence is not a term"):
+    with pytest.raises(CalibrationError, match=r"coefficients\.closeness is not a term"):
         Calibration.from_json(data)
