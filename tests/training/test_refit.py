@@ -36,6 +36,8 @@ from training.refit import Refit, main, refit
 
 SAMPLE = Path(__file__).parents[2] / "training/sample/pairs.tsv"
 BASE = load_artifact(SHIPPED / "all-minilm-l6-v2")
+# It has a head.
+TUNED = load_artifact(SHIPPED / "deja-en-1")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_a_trained_head_replaces_the_one_there(headed: Artifact) -> None:
     assert headed.calibration.head > 0
     assert headed.manifest.made["head"]["hidden"] == 128
     assert headed.manifest.made["head"]["pairs"] == 489
-    assert (headed.path / HEAD).read_bytes() != (BASE.path / HEAD).read_bytes()
+    assert (headed.path / HEAD).read_bytes() != (TUNED.path / HEAD).read_bytes()
     assert head_of(headed) is not None
 
 
@@ -140,11 +142,11 @@ def test_files_that_were_trained_on_are_not_measured_on(
     other.write_text("text1\ttext2\tlabel\na\tb\t1\nc\td\t0\ne\tf\t1\ng\th\t0\n", "utf-8")
     digest = hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
     learned = {
-        "head": {"head": {**BASE.manifest.made["head"], "sha256": digest}},
+        "head": {"head": {**TUNED.manifest.made["head"], "sha256": digest}},
         "encoder": {"trained_on": {"files": [{"path": "x.tsv", "sha256": digest}]}},
     }
-    manifest = BASE.manifest.model_copy(update={"made": {**BASE.manifest.made, **learned[which]}})
-    files = {name: (BASE.path / name).read_bytes() for name in BASE.manifest.files}
+    manifest = TUNED.manifest.model_copy(update={"made": {**TUNED.manifest.made, **learned[which]}})
+    files = {name: (TUNED.path / name).read_bytes() for name in TUNED.manifest.files}
     before = write_artifact(tmp_path / "before", manifest, files)
     flags = ["--pairs", str(SAMPLE)]
     if elsewhere:
@@ -221,11 +223,11 @@ def test_the_service_scores_pairs_as_the_fit_saw_them(tmp_path: Path) -> None:
     file.write_text("\n".join(lines) + "\n", "utf-8")
     pairs = read_natural_pairs(file)
     assert len(pairs) == 489 + 3
-    made = Refit(BASE, threads=1)
+    made = Refit(TUNED, threads=1)
     known = made.know(pairs)
     assert known.scores is not None
     calibration: Calibration = known.fit("+ both", "the sample")
-    scorer = Scorer(calibration, None, unknown_to(BASE))
+    scorer = Scorer(calibration, None, unknown_to(TUNED))
     served = [
         scorer.of_pair(pairs.texts[left], pairs.texts[right], similarity, score)
         for left, right, similarity, score in zip(
