@@ -376,3 +376,16 @@ def test_a_copy_can_quote_no_texts(run: Path, html: str, tmp_path: Path) -> None
         assert quoted not in page
     assert "this copy of the page quotes none" in page
     assert page.count("<svg") == html.count("<svg")
+
+
+def test_weights_of_several_runs_are_said_to_be(tmp_path: Path) -> None:
+    """As the artifact's manifest tells; the page is of one of them."""
+    folder = make_run(tmp_path / "run")
+    (manifest,) = folder.glob("*/manifest.json")
+    told = json.loads(manifest.read_text("utf-8"))
+    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    told["made"]["made_of"] = {"share": 0.8, "runs": [settings, {**settings, "seed": 77}]}
+    write(manifest, told)
+    html = write_report(folder).read_text("utf-8")
+    assert "80% of the way from the base to the mean of the ends of 2 runs" in html
+    assert "one with seed 77" in html

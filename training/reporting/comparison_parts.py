@@ -100,7 +100,7 @@ def blends_part(blends: Json, config: Json, domain: str | None) -> Html:
     texts = f" on at most {limit:,.0f} texts or pairs of each set" if limit else ""
     return join(
         paragraph(
-            "The run was trained once. Its weights, mixed with its base's, were measured in fp32"
+            "The weights at the end of training, mixed with the base's, were measured in fp32"
             f"{texts}: no row is a run of its own."
         ),
         table(

@@ -6,7 +6,7 @@ import json
 
 from training.reporting.cells import UNKNOWN, count, decimal, missing, percent
 from training.reporting.page import Html, details, element, items, join, paragraph, quoted, table
-from training.reporting.recipe import recipe
+from training.reporting.recipe import mean_of_runs, recipe
 from training.reporting.run_folder import Run, array, mapping, number, objects
 
 _REASONS = {
@@ -160,8 +160,9 @@ def settings_part(run: Run) -> Html:
         for name, value in run.config.items()
     ]
     last = max((int(line["step"]) for line in run.steps), default=None)
+    made_of = mapping(run.artifact.get("made")).get("made_of")
     return join(
-        items(recipe(run.config, steps=last)),
+        items([*recipe(run.config, steps=last), *mean_of_runs(mapping(made_of), run.config)]),
         details("Every setting", table("As used", ["setting", "value", "meaning"], rows, words=3)),
     )
 
