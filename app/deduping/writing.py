@@ -43,17 +43,4 @@ def group_lines(groups: Sequence[Group], rows: Sequence[Row]) -> Iterator[bytes]
         return {"line": row.line, **named, "text": row.text}
 
     for group in groups:
-        found = {
-            "size": len(group),
-            "canonical": shown(group.canonical),
-            "members": [
-                {
-                    **shown(member.place),
-                    "similarity": round(member.similarity, 6),
-                    "probability": round(member.probability, 6),
-                    "verdict": member.verdict,
-                }
-                for member in group.members
-            ],
-        }
-        yield json.dumps(found, ensure_ascii=False).encode() + b"\n"
+        yield json.dumps(group.to_json(shown), ensure_ascii=False).encode() + b"\n"

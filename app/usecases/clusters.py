@@ -172,17 +172,4 @@ def _line(group: Group, texts: list[Text], members: list[Member]) -> str:
         member = members[place]
         return {"id": member.id, "text": texts[place].text, "label": member.label}
 
-    found = {
-        "size": len(group),
-        "canonical": shown(group.canonical),
-        "members": [
-            {
-                **shown(member.place),
-                "similarity": round(member.similarity, 6),
-                "probability": round(member.probability, 6),
-                "verdict": member.verdict,
-            }
-            for member in group.members
-        ],
-    }
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(group.to_json(shown), ensure_ascii=False, separators=(",", ":"))

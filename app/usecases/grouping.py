@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,22 @@ class Group:
     def __len__(self) -> int:
         """Return how many texts it holds, the canonical one included."""
         return 1 + len(self.members)
+
+    def to_json(self, shown: Callable[[int], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return it as results show it. shown: a text by its place, with whatever names it."""
+        return {
+            "size": len(self),
+            "canonical": shown(self.canonical),
+            "members": [
+                {
+                    **shown(member.place),
+                    "similarity": round(member.similarity, 6),
+                    "probability": round(member.probability, 6),
+                    "verdict": member.verdict,
+                }
+                for member in self.members
+            ],
+        }
 
 
 class Watch(Protocol):
