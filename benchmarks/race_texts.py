@@ -14,10 +14,11 @@ ASKED = (
     "I want to {what}, how does that work?",
     "Is it possible to {what}?",
 )
+# No two do the same to a thing: with "delete" and "remove" two families would be one.
 VERBS = (
-    "change", "cancel", "find", "share", "print", "export", "delete", "restore", "rename",
-    "translate", "move", "sort", "repair", "order", "return", "track", "update", "install",
-    "remove", "compare",
+    "change", "find", "weld", "print", "vaccinate", "delete", "translate", "paint", "insure",
+    "photograph", "install", "weigh", "compare", "burn", "bury", "smuggle", "sell", "dry",
+    "inherit", "freeze",
 )  # fmt: skip
 THINGS = (
     "my invoice", "a photo album", "the delivery address", "an old phone", "my gym contract",
