@@ -18,13 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from app import DEFAULT_ENCODER
-from app.domain.anchors import CollectionSettings, Draft, encoded_draft
+from app.domain.anchors import DEFAULT_COLLECTION, Draft, encoded_draft
 from app.encoders.artifact import find_artifact, load_artifact
+from app.encoders.cache import CachedEncoder
 from app.encoders.head import head_of
+from app.encoders.onnx import OnnxEncoder
 from app.encoders.unknown import unknown_to
 from app.index.faiss_index import FaissIndex
 from app.storage.memory import MemoryAnchorStore
-from app.usecases.lookup import FURTHER
+from app.usecases.lookup import FURTHER, Asked, Lookup
 from app.usecases.matching import Judge, Question
 from training.data import read_natural_pairs
 from training.encoders import ArtifactEncoder
@@ -64,36 +66,28 @@ def main() -> None:
         index.apply(1, [change for put in puts for change in rows.put(1, [put])])
     view = index.view(1)
     near = [view.search(question.vector, MOST) for question in asked]
-    found = [
-        [(store.by_seq([seq])[seq], similarity) for seq, similarity in zip(
-            hits.seqs.tolist(), hits.similarities.tolist(), strict=True)]
-        for hits in near
-    ]  # fmt: skip
     judge = Judge(artifact.calibration, head_of(artifact), unknown_to(artifact))
-    standard = judge.standard(CollectionSettings())
+
+    known = CachedEncoder(OnnxEncoder(artifact), len(questions))
 
     def first(place: int, further: int) -> list[int]:
-        some = found[place][: LIMIT + further]
-        matches = judge.matches(asked[place], some, standard, view, limit=LIMIT)
+        lookup = Lookup(known, store, index, judge, further=further)
+        matches = lookup(DEFAULT_COLLECTION, Asked(asked[place].text, LIMIT)).matches
         return [match.anchor.seq for match in matches]
 
     def timed(place: int, further: int) -> tuple[float, float, float]:
         """Return the milliseconds of the head, of evidence anew, and of evidence again."""
-        some = found[place][: LIMIT + further]
+        some = near[place].kept(np.arange(min(LIMIT + further, len(near[place].seqs))))
         began = time.thread_time()
-        vectors = view.vectors(np.array([anchor.seq for anchor, _ in some], np.int64))
-        scores = judge.scorer.scores(asked[place].vector, vectors, len(some))
+        bases = judge.bases(asked[place], some)
         took = [time.thread_time() - began]
-        bases = [
-            artifact.calibration.log_odds(similarity, None, score)
-            for (_, similarity), score in zip(some, scores, strict=True)
-        ]
+        best = sorted(range(len(bases)), key=lambda each: -bases[each])[:LIMIT]
+        texts = [anchors[int(some.seqs[each]) - 1] for each in best]
         judge.scorer.forget()
         for _ in range(2):
             began = time.thread_time()
-            judge.scorer.likeliest(
-                asked[place].text, [anchor.text for anchor, _ in some], bases, LIMIT
-            )
+            for text in texts:
+                judge.scorer.evidence(asked[place].text, text)
             took.append(time.thread_time() - began)
         return 1e3 * took[0], 1e3 * took[1], 1e3 * took[2]
 

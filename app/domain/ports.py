@@ -78,10 +78,16 @@ class Hits:
 
     seqs: (k,) int64, the anchor versions.
     similarities: (k,) float32, cosine, -1 to 1.
+    vectors: (k, dim) float16, as they are stored.
     """
 
     seqs: NDArray[np.int64]
     similarities: NDArray[np.float32]
+    vectors: NDArray[np.float16]
+
+    def kept(self, places: NDArray[np.bool_] | NDArray[np.int64]) -> Hits:
+        """Return those at these places."""
+        return Hits(self.seqs[places], self.similarities[places], self.vectors[places])
 
 
 class VectorView(Protocol):

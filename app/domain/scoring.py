@@ -6,9 +6,8 @@ whoever asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
-from heapq import heappush, heappushpop
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +17,7 @@ from app.domain.calibration import Calibration
 from app.domain.evidence.pair import Analysis, Values, analyse, compare
 
 # Texts whose analyses are kept, about 2 KB each; a long one takes up to 20 KB, so fewer are.
-_KEPT = 4096
+_KEPT = 16_384
 _LONG = 400
 _LONG_KEPT = 512
 
@@ -90,35 +89,3 @@ class Scorer:
     def of_pair(self, left: str, right: str, similarity: float, score: float) -> float:
         """Return the log odds of two texts. similarity: cosine, -1..1; score: the head's."""
         return self.calibration.log_odds(similarity, self.evidence(left, right), score)
-
-    def likeliest(
-        self,
-        text: str,
-        others: Sequence[str],
-        bases: Sequence[float],
-        limit: int,
-    ) -> list[tuple[int, float]]:
-        """Return the places of the `limit` likeliest of `others` and their log odds, any order.
-
-        They are looked at by what their evidence can bring them to at most, so that most texts of
-        a long list need not be read.
-        bases: the log odds of each without evidence, from `Calibration.log_odds`.
-        """
-        mine, most = self.analysis(text), self.calibration.most_evidence
-        found: list[tuple[int, float]] = []
-        best: list[float] = []
-        for place in sorted(range(len(others)), key=lambda place: -bases[place]):
-            if len(best) >= limit and bases[place] + most < best[0]:
-                break
-            values = compare(mine, self.analysis(others[place]))
-            log_odds = bases[place] + self.calibration.from_evidence(values)
-            found.append((place, log_odds))
-            if len(best) < limit:
-                heappush(best, log_odds)
-            else:
-                heappushpop(best, log_odds)
-        return found
-
-    def most(self, similarity: float, score: float) -> float:
-        """Return log odds that no text can exceed at this similarity and score of the head."""
-        return self.calibration.log_odds(similarity, None, score) + self.calibration.most_evidence

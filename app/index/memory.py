@@ -35,7 +35,7 @@ class MemoryView:
         """Return the `k` most similar, fewer where it holds fewer. vector: (dim,) unit length."""
         values = _cosines(self.held, vector)
         best = np.lexsort((self.seqs, -values))[: max(k, 0)]
-        return Hits(self.seqs[best], values[best])
+        return Hits(self.seqs[best], values[best], self.held[best])
 
     def similarities(
         self, seqs: NDArray[np.int64], vector: NDArray[np.float32]
@@ -119,7 +119,8 @@ class _Nearest:
         values = _cosines(view.held[self._places], query)
         best = np.lexsort((view.seqs[self._places], -values))[: self._k]
         best = best[values[best] >= least]
-        return Hits(view.seqs[self._places[best]], values[best])
+        places = self._places[best]
+        return Hits(view.seqs[places], values[best], view.held[places])
 
 
 class MemoryIndex:

@@ -21,7 +21,6 @@ _TIE = 1e-6
 _REBUILD_AT = 0.2  # dead share of a graph's rows: searches cost as much more by then
 _GATHER_ROWS = 4096
 _SPARE = 8  # rows fetched beyond those wanted, among which ties are most often settled
-_NOTHING = Hits(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +83,11 @@ class FaissView:
         if fetch <= 0 or k <= 0 or not len(queries):
             return [_at_least(self.search(query, k), least) for query in queries]
         found = self.segment.search_many(queries, fetch, self.alive.nodes, exact=self._exact)
+        nothing = self._hits(queries[0], 0, np.empty(0, np.int64))
         hits = []
         for query, first in zip(queries, found, strict=True):
             if not self.tail.live and len(first[1]) and first[1][0] < least - _TIE:
-                hits.append(_NOTHING)  # most often, and then nothing more has to be looked at
+                hits.append(nothing)  # most often, and then nothing more has to be looked at
                 continue
             hits.append(_at_least(self._hits(query, k, self._nearest(query, k, first)), least))
         return hits
@@ -108,7 +108,7 @@ class FaissView:
         rows = np.concatenate([self.segment.rows(old), self.tail.rows(new)])
         values = similarities(rows, query)
         best = np.lexsort((seqs, -values))[: max(k, 0)]
-        return Hits(seqs[best], values[best])
+        return Hits(seqs[best], values[best], rows[best])
 
     def similarities(
         self, seqs: NDArray[np.int64], vector: NDArray[np.float32]
@@ -229,5 +229,4 @@ class FaissView:
 
 def _at_least(hits: Hits, least: float) -> Hits:
     """Return the hits without those less similar than `least`."""
-    count = int(np.count_nonzero(hits.similarities >= least))
-    return Hits(hits.seqs[:count], hits.similarities[:count])
+    return hits.kept(hits.similarities >= least)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.anchors import Anchor, Collection, Filter, Match
+from app.domain.anchors import Anchor, Filter, Match
 from app.domain.errors import Unavailable
 from app.domain.explanation import Explanation
-from app.domain.ports import AnchorReader, Encoder, VectorIndex, VectorView
+from app.domain.ports import AnchorReader, Encoder, Hits, VectorIndex, VectorView
 from app.domain.verdicts import Verdict, strongest
-from app.usecases.matching import Judge, Question
+from app.usecases.matching import Judge, Question, Standard, in_order
 
 NARROW = 10_000
 FURTHER = 20
@@ -64,10 +65,11 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """Candidates, and a view that holds the vector of each."""
+class _Near:
+    """Candidates whose texts are not read yet, and a view of their collection that holds them."""
 
-    candidates: list[tuple[Anchor, float]]
+    collection: int
+    hits: Hits
     view: VectorView
 
 
@@ -115,13 +117,7 @@ class Lookup:
         self, collection_name: str, asked: Asked, vector: NDArray[np.float32], *, truncated: bool
     ) -> Answer:
         question = Question.of(asked.text, vector)
-        collection, found = self._consistent(collection_name, question, asked)
-        standard = self.judge.standard_of(collection)
-        floor = -2.0 if asked.min_similarity is None else asked.min_similarity
-        near = [
-            (anchor, similarity) for anchor, similarity in found.candidates if similarity >= floor
-        ]
-        matches = self.judge.matches(question, near, standard, found.view, limit=asked.limit)
+        standard, matches, view = self._consistent(collection_name, question, asked)
         return Answer(
             asked.text,
             strongest(match.verdict for match in matches),
@@ -136,15 +132,13 @@ class Lookup:
             matches,
             self.encoder.name,
             truncated,
-            self.judge.explanations(question, matches, standard, found.view)
-            if asked.explain
-            else None,
+            self.judge.explanations(question, matches, standard, view) if asked.explain else None,
         )
 
     def _consistent(
         self, collection_name: str, question: Question, asked: Asked
-    ) -> tuple[Collection, _Found]:
-        """Return the collection and its candidates, all as they stood at one moment.
+    ) -> tuple[Standard, list[Match], VectorView]:
+        """Return the matches as they stood at one moment, with a view that holds them.
 
         Vectors come from the view, texts from the database, which may be one commit ahead of it:
         then a candidate's version is gone from one of them, and a fresh view has the answer.
@@ -152,48 +146,111 @@ class Lookup:
         deadline = time.monotonic() + CATCH_UP_SECONDS
         while True:
             collection = self.rows.collection(collection_name)
+            standard = self.judge.standard_of(collection)
             view = self.index.view(collection.key)
-            found = self._candidates(collection.key, view, question, asked)
-            if found is not None:
-                return collection, found
+            near = self._near(collection.key, view, question, asked)
+            if near is not None:
+                matches = self._matches(near, question, asked, standard)
+                if matches is not None:
+                    return standard, matches, near.view
             if time.monotonic() > deadline:
                 raise Unavailable("the index lags behind the database; try again")
             time.sleep(PAUSE_SECONDS)
 
-    def _candidates(
+    def _near(
         self, collection: int, view: VectorView, question: Question, asked: Asked
-    ) -> _Found | None:
-        """Return candidates with their similarities, None where view and database disagree."""
+    ) -> _Near | None:
+        """Return candidates by their vectors alone, None where view and database disagree."""
         wanted = asked.limit + self.further
         if asked.where:
             filtered = self._near_filtered(collection, view, question, asked.where, wanted)
             if filtered is None:
                 return None
-            near, view = filtered
+            hits, view = filtered
         else:
             hits = view.search(question.vector, wanted)
-            near = dict(zip(hits.seqs.tolist(), hits.similarities.tolist(), strict=True))
-        anchors = {
-            anchor.seq: anchor
-            for anchor in self.rows.found(collection, list(near), question.fingerprint)
-        }
-        if not near.keys() <= anchors.keys():
+        if asked.min_similarity is not None:
+            hits = hits.kept(hits.similarities >= asked.min_similarity)
+        return _Near(collection, hits, view)
+
+    def _matches(
+        self, near: _Near, question: Question, asked: Asked, standard: Standard
+    ) -> list[Match] | None:
+        """Return the best of the hits as matches, None where view and database disagree.
+
+        Texts are read of as many as are wanted, and of those behind them that could still come
+        before one of these: most often of none. A version never changes, so what is read later
+        stood at the first moment too.
+        """
+        hits = near.hits
+        values = zip(hits.similarities.tolist(), self.judge.bases(question, hits), strict=True)
+        known = dict(zip(hits.seqs.tolist(), values, strict=True))
+        waiting = sorted(known, key=lambda seq: -known[seq][1])
+        anchors = self._read(near.collection, waiting[: asked.limit], question)
+        if anchors is None:
             return None
-        # Equal texts count however far their vectors lie, but only as the filter admits them.
-        further = [
-            seq for seq, anchor in anchors.items() if seq not in near and asked.where.admits(anchor)
-        ]
-        if further:
-            seqs = np.array(further, dtype=np.int64)
-            similarities = view.similarities(seqs, question.vector)
-            if np.isnan(similarities).any():
+        same = self._same_text(near.view, question, asked, anchors.values(), known)
+        if same is None:
+            return None
+        found = [(anchor, similarity, math.inf) for anchor, similarity in same]
+        most = self.judge.calibration.most_evidence
+        while True:
+            for seq in waiting:
+                if (anchor := anchors.get(seq)) and anchor.fingerprint != question.fingerprint:
+                    similarity, base = known[seq]
+                    log_odds = self.judge.log_odds(question, anchor, base)
+                    found.append((anchor, similarity, log_odds))
+            reach = _at_place(asked.limit, [log_odds for _, _, log_odds in found])
+            waiting = [
+                seq for seq in waiting if seq not in anchors and known[seq][1] + most >= reach
+            ]
+            if not waiting:
+                break
+            anchors = self._read(near.collection, waiting, question)
+            if anchors is None:
                 return None
-            near.update(zip(further, similarities.tolist(), strict=True))
-        return _Found([(anchors[seq], similarity) for seq, similarity in near.items()], view)
+        matches = in_order(self.judge.match(*one, standard) for one in found)
+        return matches[: asked.limit]
+
+    def _read(
+        self, collection: int, seqs: Sequence[int], question: Question
+    ) -> dict[int, Anchor] | None:
+        """Return these versions and those of the question's own text, None where one is gone."""
+        found = self.rows.found(collection, seqs, question.fingerprint)
+        anchors = {anchor.seq: anchor for anchor in found}
+        return anchors if all(seq in anchors for seq in seqs) else None
+
+    def _same_text(
+        self,
+        view: VectorView,
+        question: Question,
+        asked: Asked,
+        anchors: Iterable[Anchor],
+        known: Mapping[int, tuple[float, float]],
+    ) -> list[tuple[Anchor, float]] | None:
+        """Return those of `anchors` with the question's own text, and their similarities.
+
+        They count however far their vectors lie, but only as what is asked admits them. None where
+        the view lacks one of them.
+        """
+        same = [
+            anchor
+            for anchor in anchors
+            if anchor.fingerprint == question.fingerprint and asked.where.admits(anchor)
+        ]
+        if all(anchor.seq in known for anchor in same):
+            return [(anchor, known[anchor.seq][0]) for anchor in same]
+        seqs = np.array([anchor.seq for anchor in same], dtype=np.int64)
+        similarities = view.similarities(seqs, question.vector)
+        if np.isnan(similarities).any():
+            return None
+        floor = -2.0 if asked.min_similarity is None else asked.min_similarity
+        pairs = zip(same, similarities.tolist(), strict=True)
+        return [(anchor, similarity) for anchor, similarity in pairs if similarity >= floor]
 
     def _near_filtered(
         self, collection: int, view: VectorView, question: Question, where: Filter, wanted: int
-    ) -> tuple[dict[int, float], VectorView] | None:
+    ) -> tuple[Hits, VectorView] | None:
         """Return the nearest that `where` admits, None where view and database disagree.
 
         With them comes a view that holds them all.
@@ -205,15 +262,9 @@ class Lookup:
                 anchors = self.rows.by_seq(hits.seqs.tolist())
                 if len(anchors) != hits.seqs.size:
                     break  # a write came in between; the log helps below, and only there
-                admitted = [
-                    (seq, similarity)
-                    for seq, similarity in zip(
-                        hits.seqs.tolist(), hits.similarities.tolist(), strict=True
-                    )
-                    if where.admits(anchors[seq])
-                ]
-                if len(admitted) >= wanted:
-                    return dict(admitted[:wanted]), view
+                admitted = np.array([where.admits(anchors[seq]) for seq in hits.seqs.tolist()])
+                if np.count_nonzero(admitted) >= wanted:
+                    return hits.kept(np.flatnonzero(admitted)[:wanted]), view
             seqs, newer = self.rows.select(collection, where, limit=None, after=view.seq)
         # Selecting many takes long enough for writes to come in between: the log says which.
         latest = view.apply(newer)
@@ -223,10 +274,15 @@ class Lookup:
 
 def _nearest(
     view: VectorView, seqs: NDArray[np.int64], vector: NDArray[np.float32], k: int
-) -> dict[int, float] | None:
+) -> Hits | None:
     """Return the `k` most similar of `seqs`, exactly; None where the view lacks one of them."""
     similarities = view.similarities(seqs, vector)
     if np.isnan(similarities).any():
         return None  # the collection was deleted in the meantime
-    order = np.lexsort((seqs, -similarities))[:k]
-    return dict(zip(seqs[order].tolist(), similarities[order].tolist(), strict=True))
+    best = np.lexsort((seqs, -similarities))[:k]
+    return Hits(seqs[best], similarities[best], view.vectors(seqs[best]))
+
+
+def _at_place(place: int, values: Sequence[float]) -> float:
+    """Return the value at a place, the greatest being at 1; minus infinity where it is empty."""
+    return sorted(values, reverse=True)[place - 1] if len(values) >= place else -math.inf

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from app.domain.anchors import Anchor, Collection, CollectionSettings, Match
 from app.domain.calibration import IDENTITY, Calibration, Correction, CutOffs, logistic
 from app.domain.explanation import Explanation, explain
-from app.domain.ports import AnchorReader, VectorView
+from app.domain.ports import AnchorReader, Hits, VectorView
 from app.domain.scoring import Head, Scorer, Unknown
 from app.domain.text import fingerprint
 from app.domain.verdicts import Verdict, verdict_of
@@ -123,38 +124,28 @@ class Judge:
             same_text=left.fingerprint == right.fingerprint,
         )
 
-    def matches(
-        self,
-        question: Question,
-        candidates: Sequence[tuple[Anchor, float]],
-        standard: Standard,
-        view: VectorView,
-        *,
-        limit: int | None = None,
-    ) -> list[Match]:
-        """Return candidates as matches: by probability, then similarity, then age.
+    def bases(self, question: Question, hits: Hits) -> list[float]:
+        """Return the log odds of each hit as far as its vector tells them, without its text."""
+        scores = self.scorer.scores(question.vector, hits.vectors, len(hits.seqs))
+        return [
+            self.calibration.log_odds(similarity, None, score)
+            for similarity, score in zip(hits.similarities.tolist(), scores, strict=True)
+        ]
 
-        candidates: each anchor with its cosine to the question; view: holds their vectors;
-        limit: how many to return at most.
-        """
-        wanted = len(candidates) if limit is None else limit
-        same = [one for one in candidates if one[0].fingerprint == question.fingerprint]
-        others = [one for one in candidates if one[0].fingerprint != question.fingerprint]
-        scores = self._scores(question, [anchor.seq for anchor, _ in others], view)
-        likeliest = self.scorer.likeliest(
-            question.text,
-            [anchor.text for anchor, _ in others],
-            [
-                self.calibration.log_odds(similarity, None, score)
-                for (_, similarity), score in zip(others, scores, strict=True)
-            ],
-            wanted,
-        )
-        matches = [Match(anchor, similarity, 1.0, Verdict.DUPLICATE) for anchor, similarity in same]
-        for place, log_odds in likeliest:
-            matches.append(Match(*others[place], *self.of_log_odds(log_odds, standard)))
-        matches.sort(key=lambda match: (-match.probability, -match.similarity, match.anchor.seq))
-        return matches[:wanted]
+    def log_odds(self, question: Question, anchor: Anchor, base: float) -> float:
+        """Return the log odds of an anchor, whose `bases` are known, with what its text adds."""
+        if anchor.fingerprint == question.fingerprint:
+            return math.inf
+        evidence = self.scorer.evidence(question.text, anchor.text)
+        return base + self.calibration.from_evidence(evidence)
+
+    def match(
+        self, anchor: Anchor, similarity: float, log_odds: float, standard: Standard
+    ) -> Match:
+        """Return an anchor as a match. log_odds: infinite for the same text."""
+        if log_odds == math.inf:
+            return Match(anchor, similarity, 1.0, Verdict.DUPLICATE)
+        return Match(anchor, similarity, *self.of_log_odds(log_odds, standard))
 
     def explanations(
         self, question: Question, matches: Sequence[Match], standard: Standard, view: VectorView
@@ -197,24 +188,33 @@ class Judge:
         if equal:
             seqs = np.array([anchor.seq for anchor in equal], dtype=np.int64)
             similarities = view.similarities(seqs, question.vector).tolist()
-            found = list(zip(equal, similarities, strict=True))
-            return self.matches(question, found, standard, view)[0]
+            return in_order(
+                [
+                    self.match(anchor, similarity, math.inf, standard)
+                    for anchor, similarity in zip(equal, similarities, strict=True)
+                ]
+            )[0]
         hits = view.search(question.vector, CANDIDATES + (except_seq is not None))
-        seqs = hits.seqs.tolist()
         # Only what may be a duplicate is read, most often nothing: no text adds more than `most`.
+        most = self.calibration.most_evidence
         near = {
-            seq: similarity
-            for seq, similarity, score in zip(
-                seqs, hits.similarities.tolist(), self._scores(question, seqs, view), strict=True
+            seq: (similarity, base)
+            for seq, similarity, base in zip(
+                hits.seqs.tolist(),
+                hits.similarities.tolist(),
+                self.bases(question, hits),
+                strict=True,
             )
-            if seq != except_seq
-            and self.of_log_odds(self.scorer.most(similarity, score), standard)[1]
-            is Verdict.DUPLICATE
+            if seq != except_seq and self.of_log_odds(base + most, standard)[1] is Verdict.DUPLICATE
         }
         if not near:
             return None
-        candidates = [(anchor, near[seq]) for seq, anchor in rows.by_seq(list(near)).items()]
-        best = next(iter(self.matches(question, candidates, standard, view)), None)
+        matches = []
+        for seq, anchor in rows.by_seq(list(near)).items():
+            similarity, base = near[seq]
+            log_odds = self.log_odds(question, anchor, base)
+            matches.append(self.match(anchor, similarity, log_odds, standard))
+        best = next(iter(in_order(matches)), None)
         return best if best and best.verdict is Verdict.DUPLICATE else None
 
     def _scores(self, question: Question, seqs: Sequence[int], view: VectorView) -> list[float]:
@@ -222,3 +222,10 @@ class Judge:
             return [0.0] * len(seqs)
         vectors = view.vectors(np.array(seqs, dtype=np.int64))
         return self.scorer.scores(question.vector, vectors, len(seqs))
+
+
+def in_order(matches: Iterable[Match]) -> list[Match]:
+    """Return matches by probability, then similarity, then age."""
+    return sorted(
+        matches, key=lambda match: (-match.probability, -match.similarity, match.anchor.seq)
+    )

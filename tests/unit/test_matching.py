@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,22 +13,23 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.domain.anchors import (
-    Anchor,
     Change,
     Collection,
     CollectionSettings,
     Filter,
+    Match,
     encoded_draft,
 )
 from app.domain.anchors import Draft as DraftOf
 from app.domain.calibration import Calibration, Correction, CutOff, logistic, logit
 from app.domain.evidence.pair import NAMES
+from app.domain.ports import Encoded
 from app.domain.scoring import Scorer
 from app.domain.verdicts import Verdict
 from app.index.memory import MemoryIndex
 from app.storage.memory import MemoryAnchorStore
 from app.usecases.lookup import Asked, Lookup
-from app.usecases.matching import CANDIDATES, Judge, Question
+from app.usecases.matching import CANDIDATES, Judge, Question, Standard
 from tests.unit.fakes import DIMENSION, WordEncoder
 
 WEIGHTS = {name: -1.0 - place / 4 for place, name in enumerate(NAMES)}
@@ -169,12 +171,32 @@ class World:
         self.index.apply(1, changes)
         self.vector = (base / np.linalg.norm(base)).astype(np.float32)
 
-    def near(self, count: int) -> list[tuple[Anchor, float]]:
-        """Return the nearest anchors."""
-        hits = self.index.view(1).search(self.vector, count)
-        rows = self.store.by_seq(hits.seqs.tolist())
-        pairs = zip(hits.seqs.tolist(), hits.similarities.tolist(), strict=True)
-        return [(rows[seq], similarity) for seq, similarity in pairs]
+
+class Fixed(WordEncoder):
+    """Gives every text the same vector."""
+
+    def __init__(self, vector: NDArray[np.float32]) -> None:
+        super().__init__()
+        self._given = vector
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Return the vector as often as there are texts."""
+        ones = (1,) * len(texts)
+        return Encoded(np.stack([self._given] * len(texts)), ones, (False,) * len(texts))
+
+
+def judged(world: World, asked: Question, standard: Standard, count: int) -> list[Match]:
+    """Return the nearest anchors as matches, every one of them judged, the best first."""
+    view = world.index.view(1)
+    hits = view.search(asked.vector, count)
+    rows = world.store.by_seq(hits.seqs.tolist())
+    found = []
+    for seq, similarity in zip(hits.seqs.tolist(), hits.similarities.tolist(), strict=True):
+        other = Question(rows[seq].text, view.vectors(np.array([seq]))[0], rows[seq].fingerprint)
+        found.append(
+            Match(rows[seq], similarity, *JUDGE.of_pair(asked, other, similarity, standard))
+        )
+    return sorted(found, key=lambda one: (-one.probability, -one.similarity, one.anchor.seq))
 
 
 worlds = st.builds(World, st.lists(TEXTS, min_size=1, max_size=70), st.integers(0, 10**6))
@@ -184,10 +206,9 @@ worlds = st.builds(World, st.lists(TEXTS, min_size=1, max_size=70), st.integers(
 @given(worlds, TEXTS, st.integers(1, 12))
 def test_reading_only_what_may_win_changes_nothing(world: World, text: str, limit: int) -> None:
     """The first matches are those of judging every candidate."""
-    asked = Question.of(text, world.vector)
-    view, standard = world.index.view(1), JUDGE.standard(DEFAULTS)
-    every = JUDGE.matches(asked, world.near(70), standard, view)
-    assert JUDGE.matches(asked, world.near(70), standard, view, limit=limit) == every[:limit]
+    lookup = Lookup(Fixed(world.vector), world.store, world.index, JUDGE, further=70)
+    every = judged(world, Question.of(text, world.vector), JUDGE.standard(DEFAULTS), 70)
+    assert lookup("default", Asked(text, limit)).matches == every[:limit]
 
 
 @settings(max_examples=60)
@@ -200,7 +221,7 @@ def test_find_duplicate_misses_none_of_the_nearest(
     collection = replace(SHARED, settings=own, correction=Correction(0.3, 1.2))
     asked, view = Question.of(text, world.vector), world.index.view(1)
     standard = JUDGE.standard_of(collection)
-    every = JUDGE.matches(asked, world.near(CANDIDATES), standard, view)
+    every = judged(world, asked, standard, CANDIDATES)
     best = every[0] if every and every[0].verdict is Verdict.DUPLICATE else None
     assert JUDGE.find_duplicate(asked, view, world.store, collection) == best
 
