@@ -6,17 +6,17 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from app import DEFAULT_ENCODER
 from app.encoders.artifact import find_artifact, load_artifact
 from app.encoders.onnx import OnnxEncoder
 from app.runtime import CHUNK
-from app.settings import Settings
 from benchmarks.growth.anchors import BATCH
 from benchmarks.service import cores
 
 
 def encoder() -> OnnxEncoder:
     """Return the encoder that a service with its own settings uses."""
-    return OnnxEncoder(load_artifact(find_artifact(Settings(auth="off").encoder, [])))
+    return OnnxEncoder(load_artifact(find_artifact(DEFAULT_ENCODER, [])))
 
 
 def rate(bare: OnnxEncoder, texts: Sequence[str]) -> float:

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from app import DEFAULT_ENCODER
 from app.domain.anchors import DEFAULT_COLLECTION, Filter
 from app.domain.errors import StartupError
 from app.runtime import Runtime, open_runtime
@@ -49,7 +50,7 @@ def measure(data: Path, questions: Sequence[str]) -> Recall:
     Raises ServiceFailed where the folder cannot be opened.
     """
     try:
-        runtime = open_runtime(Settings(data_dir=data, auth="off"))
+        runtime = open_runtime(Settings(data_dir=data, encoder=DEFAULT_ENCODER, auth="off"))
     except StartupError as error:
         raise ServiceFailed(f"the recall cannot be measured: {error}") from error
     try:
