@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from app.encoders.onnx import OnnxEncoder
@@ -20,13 +21,14 @@ STEADY_RATE = 20.0  # questions a second while the service does other work
 TRICKLE_REQUEST = 8  # anchors; more than what the service takes for one person's
 TRICKLE_RATE = 128.0  # anchors a second
 _LONGEST = 4 * 3600.0  # seconds for a part of an import, or for the background
+_WITH_LOOKUPS = 5  # one anchor in so many is imported while lookups are made
 _QUIET = 3.0  # seconds
 _QUIET_SHARE = 0.6  # of a core: less than a merge takes, more than a few lookups a second
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of an import, without the pauses around it.
+    """One part of an import, without the pauses around it, and without lookups.
 
     start, end: how many anchors there were before and after. bare: texts a second that the encoder
     alone took right before and right after, the mean of both, by as many threads.
@@ -42,8 +44,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A bulk import, and the lookups that were made meanwhile at `STEADY_RATE`.
+    """A bulk import, and lookups meanwhile at `STEADY_RATE`.
 
+    lookups: made in the last fifth of each part, which is apart from the part's rate: they take
+    their share of the encoder.
     background_seconds: from the last answer until the index had nothing left to do; after: the
     lookups of that time. resumed: whether the stretch was begun by an earlier run.
     """
@@ -94,33 +98,41 @@ def bulk(
     found: list[Part] = []
     latencies: list[float] = []
     late: list[float] = []
-    stretches = parts(*span, most)
+    statuses = (200, 201) if resumed else (201,)
     begun = time.perf_counter()
-    for start, end in stretches:
+    for start, end in parts(*span, most):
         texts = held[start : min(end, start + sample)]
-        before = _paused(service, lambda texts=texts: bare.rate(encoder, texts))  # type: ignore[misc]
-        bodies = [body(held, at, min(at + BATCH, end)) for at in range(start, end, BATCH)]
+        alone = _alone(start, end)
+        before = _paused(service, partial(bare.rate, encoder, texts))
         watch = Watch(service)
-        with Asking(service.port, questions, STEADY_RATE) as asking:
-            load = post(
-                service.port,
-                ANCHORS,
-                bodies,
-                clients=IN_FLIGHT,
-                statuses=(200, 201) if resumed else (201,),
-                timeout=_LONGEST,
-            )
+        load = post(
+            service.port,
+            ANCHORS,
+            _bodies(held, start, alone),
+            clients=IN_FLIGHT,
+            statuses=statuses,
+            timeout=_LONGEST,
+        )
         _, others = watch.taken()
-        taken, lateness = asking.result()
-        latencies += taken
-        late += lateness
-        after = _paused(service, lambda texts=texts: bare.rate(encoder, texts))  # type: ignore[misc]
-        found.append(Part(start, end, load.seconds, (before + after) / 2, others))
-        rate = (end - start) / load.seconds
+        after = _paused(service, partial(bare.rate, encoder, texts))
+        found.append(Part(start, alone, load.seconds, (before + after) / 2, others))
+        if alone < end:
+            with Asking(service.port, questions, STEADY_RATE) as asking:
+                post(
+                    service.port,
+                    ANCHORS,
+                    _bodies(held, alone, end),
+                    clients=IN_FLIGHT,
+                    statuses=statuses,
+                    timeout=_LONGEST,
+                )
+            taken, lateness = asking.result()
+            latencies += taken
+            late += lateness
         left = (span[1] - end) * (time.perf_counter() - begun) / (end - span[0])
         say(
-            f"  {end:,} anchors, {rate:,.0f}/s, bare encoder {found[-1].bare:,.0f}/s; "
-            f"about {left / 60:.0f} min of the import left"
+            f"  {end:,} anchors, {(alone - start) / load.seconds:,.0f}/s, bare encoder "
+            f"{found[-1].bare:,.0f}/s; about {left / 60:.0f} min of the import left"
         )
     say("  until the index has nothing left to do")
     with Asking(service.port, questions, STEADY_RATE) as asking:
@@ -178,6 +190,16 @@ def until_quiet(service: Service, data: Path) -> float:
 def say(line: str) -> None:
     """Report progress, with the time of day."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+
+
+def _alone(start: int, end: int) -> int:
+    """Return where, of a part, lookups begin: its end where it is too short for both."""
+    count = end - start
+    return end - max(BATCH, count // _WITH_LOOKUPS) if count >= 2 * BATCH else end
+
+
+def _bodies(held: Sequence[str], start: int, end: int) -> list[bytes]:
+    return [body(held, at, min(at + BATCH, end)) for at in range(start, end, BATCH)]
 
 
 def _paused(service: Service, measure: Callable[[], float]) -> float:
