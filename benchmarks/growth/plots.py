@@ -21,10 +21,11 @@ from benchmarks.growth.targets import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH, HEIGHT = 5.6, 3.3  # inches
+WIDTH, HEIGHT = 5.6, 3.8  # inches
 # Read on white and on black alike, and told apart by those who see no red or green.
 _COLOURS = ("#0b76b8", "#d1671f", "#2a9a6b", "#8f63b8")
 _GREY = "#808080"
+_MOST_TICKS = 4
 # Any: the stubs list every setting there is by name.
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -61,7 +62,7 @@ class Line:
 class Plot:
     """What one file shows. target: the value of a dashed line, None for none.
 
-    lowest: where the y axis begins, None where the values say.
+    span: of the y axis, either end None where the values say; None for a logarithmic one.
     """
 
     file: str
@@ -70,7 +71,7 @@ class Plot:
     lines: Sequence[Line]
     target: float | None = None
     target_name: str = ""
-    lowest: float | None = 0.0
+    span: tuple[float, float | None] | None = (0.0, None)
 
 
 def plots(results: Json) -> list[Plot]:
@@ -118,6 +119,7 @@ def plots(results: Json) -> list[Plot]:
             ],
             target=MOST_BYTES,
             target_name="target at a million",
+            span=None,
         ),
         Plot(
             "scale-import.svg",
@@ -153,9 +155,17 @@ def plots(results: Json) -> list[Plot]:
             ],
             target=LEAST_RECALL,
             target_name="target",
-            lowest=None,
+            span=(_recall_floor(done), 1.001),
         ),
     ]
+
+
+def _recall_floor(done: Sequence[Json]) -> float:
+    """Return a value below the target and all recalls, from which differences can be seen."""
+    least = min(
+        min([one["recall"]["everything"], *one["recall"]["filtered"].values()]) for one in done
+    )
+    return float(min(LEAST_RECALL, least)) - 0.005
 
 
 def svg(plot: Plot) -> str:
@@ -189,10 +199,22 @@ def _draw(axes: Axes, plot: Plot) -> None:
     axes.set_xlabel("anchors")
     axes.set_ylabel(plot.unit)
     axes.set_title(plot.title, fontsize=10, loc="left")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    # Only what was measured has a tick; where parts lie close together, powers of ten do.
+    at = sorted({place for line in plot.lines for place in line.at})
+    if len(at) <= _MOST_TICKS:
+        axes.set_xticks(at)
+    axes.xaxis.set_major_formatter(_number)
     axes.xaxis.set_minor_formatter(lambda _value, _position: "")
-    if plot.lowest is not None:
-        axes.set_ylim(bottom=plot.lowest)
+    if plot.span is None:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(_number)
+        axes.yaxis.set_minor_formatter(lambda _value, _position: "")
     else:
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4f}".rstrip("0").rstrip("."))
-    axes.legend(fontsize=8)
+        axes.set_ylim(plot.span[0], plot.span[1])
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+
+
+def _number(value: float, _position: int | None) -> str:
+    return f"{value:,.0f}"
