@@ -28,7 +28,7 @@ from benchmarks import texts
 from benchmarks.growth import bare, lookups, process, recall
 from benchmarks.growth.anchors import BATCH, SHARES, Questions
 from benchmarks.growth.growing import bulk, merge_rows, say, trickle
-from benchmarks.growth.results import Json, read, write
+from benchmarks.growth.results import Json, read, time_left, write
 from benchmarks.growth.targets import lines
 from benchmarks.load import LoadFailed
 from benchmarks.main_job import COLLECTION
@@ -62,7 +62,7 @@ class Growth:
         self.results: Json = read(options.json, settings, machine())
         self._service: Service | None = None
         self._stack = ExitStack()
-        self._begun: float = time.perf_counter()
+        self._grown: set[int] = set()  # sizes that the running process itself imported
 
     def run(self) -> Json:
         """Measure what is not known yet; return all results. Raises LoadFailed, ServiceFailed."""
@@ -89,7 +89,9 @@ class Growth:
                         done[name] = step()
                         done.setdefault("seconds", {})[name] = time.perf_counter() - begun
                         write(self.options.json, self.results)
-                        say(f"  {name}: {time.perf_counter() - begun:.0f} s; {self._left()}")
+                        say(
+                            f"  {name}: {time.perf_counter() - begun:.0f} s; {time_left(self.results, self.sizes)}"
+                        )
                 for line in lines(self.results, size):
                     say(f"  {line}")
         return self.results
@@ -110,6 +112,7 @@ class Growth:
 
         def imported() -> Json:
             service = self._running()
+            self._grown.add(size)
             held = _count(service)
             # Two requests were in flight when an earlier run was stopped: those are sent again.
             start = max(first, (held - 2 * BATCH) // BATCH * BATCH) if held > first else first
@@ -144,6 +147,11 @@ class Growth:
             service = self._running()
             return asdict(lookups.at_rest(service, self.encoder, asked, questions.steady(size + 2)))
 
+        def remembered() -> Json:
+            # A process that was started since the import holds less than one that grew.
+            held = asdict(process.memory(self._running(), self.data))
+            return {**held, "grown": size in self._grown}
+
         def restarted() -> Json:
             self._stop()
             return asdict(process.restarts(self.data, self.held, size, later, self.options.rounds))
@@ -156,7 +164,7 @@ class Growth:
             ("import", imported),
             ("merge", trickled),
             ("rest", rest),
-            ("memory", lambda: asdict(process.memory(self._running(), self.data))),
+            ("memory", remembered),
             ("restart", restarted),
             ("recall", recalled),
         ]
@@ -183,24 +191,6 @@ class Growth:
     def _stop(self) -> None:
         self._stack.close()
         self._service = None
-
-    def _left(self) -> str:
-        """Return a guess of the time left: what is left costs as much an anchor as the rest did."""
-        seconds = {
-            int(size): sum(done.get("seconds", {}).values())
-            for size, done in self.results["sizes"].items()
-        }
-        unfinished = [
-            size for size in self.sizes if "recall" not in self.results["sizes"].get(str(size), {})
-        ]
-        finished = [size for size in seconds if size not in unfinished and seconds[size]]
-        if not unfinished:
-            return "nothing left"
-        if not finished:
-            return "time left is known after the first size"
-        rate = seconds[max(finished)] / max(finished)
-        left = sum(max(0.0, rate * size - seconds.get(size, 0.0)) for size in unfinished)
-        return f"very roughly {left / 60:.0f} min left"
 
 
 def _count(service: Service) -> int:

@@ -69,6 +69,10 @@ def figures(results: Json) -> str:
         ("import to the bare encoder", share),
         ("memory, bytes an anchor", lambda size, _: f"{bytes_an_anchor(results, size):,.0f}"),
         ("… whole process", lambda size, _: f"{all_told(results, size):,.0f}"),
+        (
+            "… of the process that grew",
+            lambda _, done: "yes" if done["memory"]["grown"] else "no, started after the import",
+        ),
         ("most memory, MiB", lambda _, done: f"{done['memory']['peak'] / 2**20:,.0f}"),
         ("database, bytes an anchor", lambda n, done: f"{done['memory']['database'] / n:,.0f}"),
         ("index on disk, bytes an anchor", lambda n, done: f"{done['memory']['index'] / n:,.0f}"),
@@ -166,6 +170,8 @@ def _pair(one: Json) -> str:
 
 
 def _three(one: Json) -> str:
+    if not one["questions"]:
+        return "not asked"
     return f"{one['p50']:.1f} / {one['p99']:.1f} / {one['most']:.1f}"
 
 

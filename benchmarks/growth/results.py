@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,17 @@ def write(path: Path, results: Json) -> None:
 def finished(results: Json) -> list[int]:
     """Return the sizes at which everything was measured, ascending."""
     return sorted(int(size) for size, done in results["sizes"].items() if "recall" in done)
+
+
+def time_left(results: Json, sizes: Sequence[int]) -> str:
+    """Return a guess, in words: an anchor still to come takes what one did at the largest size."""
+    ended = finished(results)
+    taken = {int(size): sum(done["seconds"].values()) for size, done in results["sizes"].items()}
+    waiting = [size for size in sizes if size not in ended]
+    if not waiting:
+        return "nothing left"
+    if not ended:
+        return "how much is left is known after the first size"
+    rate = taken[ended[-1]] / ended[-1]
+    left = sum(max(0.0, rate * size - taken.get(size, 0.0)) for size in waiting)
+    return f"very roughly {left / 60:.0f} min left"

@@ -176,7 +176,7 @@ def lines(results: Json, only: int | None = None) -> Iterator[str]:
             ("  after it", _latency(done["import"]["after"])),
             ("  in a trickle and merge", _latency(merge["lookups"])),
             ("index done after import", f"{done['import']['background_seconds']:.0f} s"),
-            ("memory, most", f"{memory['peak'] / 2**20:,.0f} MiB"),
+            ("memory, most", f"{memory['peak'] / 2**20:,.0f} MiB{_since(memory)}"),
             ("disk an anchor", f"{(memory['database'] + memory['index']) / size:,.0f} B"),
             ("other processes", f"took {rest['busy_with_others']:.0%} of the cores"),
         ):
@@ -190,7 +190,13 @@ def lines(results: Json, only: int | None = None) -> Iterator[str]:
 
 
 def _latency(one: Json) -> str:
+    if not one["questions"]:
+        return "not asked: the stretch was too short"
     return f"p50 {one['p50']:.2f} ms, p99 {one['p99']:.2f}, most {one['most']:.1f}"
+
+
+def _since(memory: Json) -> str:
+    return "" if memory["grown"] else " (memory is that of a process started after the import)"
 
 
 def _parts(results: Json) -> list[Json]:

@@ -62,7 +62,14 @@ def measured(p50: float, bare: float, *, rss: int, parts: list[dict[str, Any]]) 
             "filtered": {"tenth": latency(8.0)},
             "busy_with_others": 0.0,
         },
-        "memory": {"rss": rss, "peak": rss, "anonymous": rss, "database": 10**9, "index": 10**9},
+        "memory": {
+            "rss": rss,
+            "peak": rss,
+            "anonymous": rss,
+            "database": 10**9,
+            "index": 10**9,
+            "grown": True,
+        },
         "restart": {"after_stop": [1.0, 9.0, 4.0], "after_kill": [6.0, 5.5, 7.0]},
         "recall": {"everything": 0.995, "filtered": {"tenth": 0.985}},
     }
@@ -269,6 +276,17 @@ def test_results_go_on_only_with_the_same_settings(tmp_path: Path) -> None:
         kept.load(tmp_path / "other.json")
     with pytest.raises(ServiceFailed, match="cannot be written"):
         kept.write(path / "below.json", new)
+
+
+def test_the_time_left_follows_from_the_largest_size_that_ended() -> None:
+    """1,000 anchors took 60 s, so 10,000 take 600, of which 120 are over."""
+    ended = {"seconds": {"import": 50.0, "recall": 10.0}, "recall": {}}
+    begun = {"seconds": {"import": 120.0}}
+    one = {"sizes": {"1000": ended}}
+    two = {"sizes": {"1000": ended, "10000": begun}}
+    assert kept.time_left({"sizes": {"1000": begun}}, [1_000]).startswith("how much")
+    assert kept.time_left(two, [1_000, 10_000]) == "very roughly 8 min left"
+    assert kept.time_left(one, [1_000]) == "nothing left"
 
 
 def test_sizes_are_numbers_with_commas_between() -> None:
