@@ -75,6 +75,12 @@ def questions(data: Path, pairs: int, seed: int) -> Questions:
     return Questions(chosen, others)
 
 
+def distinct_questions(path: Path) -> list[str]:
+    """Return every question of a file of pairs once, in the order of their first mention."""
+    sides = ("text1", "text2")
+    return list(dict.fromkeys(row[side].strip() for row in _rows(path) for side in sides))
+
+
 def _groups(pairs: Iterator[tuple[str, str]]) -> dict[str, int]:
     """Return the number of each text's connected component."""
     linked: dict[str, set[str]] = {}

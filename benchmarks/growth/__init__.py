@@ -1,0 +1,1 @@
+"""How Deja's cost grows with its anchors: the parts of `benchmarks.scale`."""
