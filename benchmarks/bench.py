@@ -144,9 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas between")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cores", type=int, default=2, help="to run everything on")
-    parser.add_argument(
-        "--peers-python", type=Path, default=PEERS_PYTHON, help=os.fspath(PEERS_PYTHON)
-    )
+    parser.add_argument("--peers-python", type=Path, default=PEERS_PYTHON, help="has the peers")
     parser.add_argument("--quick", action="store_true", help="a try: its figures mean little")
     return parser
 

@@ -20,9 +20,9 @@ from benchmarks.systems import NEAREST, Anchor, Server, System
 CLIENTS = 32
 LOOKUPS_A_BATCH = 100
 SHARES = (0.5, 0.8)  # of a system's own saturation, in the open loops
-# Systems with the same weights give the same best match, but for rounding and approximate search.
+# Systems with the same vectors find the same nearest text, but for rounding and approximate search.
 AGREEMENT = 0.95
-SAME_WEIGHTS = ("obvious", "txtai", "chroma")
+SAME_VECTORS = (frozenset({"deja", "floor"}), frozenset({"obvious", "txtai", "chroma"}))
 _WARM_UP = 50
 _PAUSE_SECONDS = 0.5
 
@@ -75,7 +75,7 @@ def awake(system: System) -> Iterator[Watch]:
 def lookups(
     system: System, questions: Sequence[str], clients: int, budget: Budget
 ) -> tuple[Figures, list[str]]:
-    """Return a closed loop's figures, and the best match of each question asked, in order."""
+    """Return a closed loop's figures, and the nearest text of each question asked, in order."""
     system.resume()
     # Others than those that count, which would be in a cache afterwards.
     expected = system.ask(warm_up(questions), clients).rate
@@ -83,7 +83,7 @@ def lookups(
         asked = questions[: budget.count(expected)]
         load = system.ask(asked, clients)
         taken = watch.taken()
-    return _closed(load, len(asked), taken), best_of(system, load.answers)
+    return _closed(load, len(asked), taken), nearest_of(system, load.answers)
 
 
 def lookups_when_due(
@@ -95,7 +95,7 @@ def lookups_when_due(
         taken = watch.taken()
     if opened is None:
         return None
-    best_of(system, [answer for answer in opened.answers if answer])
+    nearest_of(system, [answer for answer in opened.answers if answer])
     return _open(opened, rate, taken)
 
 
@@ -112,7 +112,7 @@ def lookup_batches(system: System, questions: Sequence[str], budget: Budget) -> 
         load = system.ask_batches(asked, LOOKUPS_A_BATCH)
         taken = watch.taken()
     assert load is not None
-    if len(best_of(system, load.answers)) != len(asked):
+    if len(nearest_of(system, load.answers)) != len(asked):
         raise LoadFailed(f"{system.name}: a batch was not answered whole")
     return _closed(load, len(asked), taken)
 
@@ -164,8 +164,8 @@ def check_visible(server: Server, anchors: Sequence[Anchor]) -> int:
     return len(anchors)
 
 
-def best_of(system: System, answers: Sequence[bytes]) -> list[str]:
-    """Return the best match's text of each question. Raises LoadFailed unless all have ten."""
+def nearest_of(system: System, answers: Sequence[bytes]) -> list[str]:
+    """Return the nearest text of each question. Raises LoadFailed unless all have ten."""
     found = list(itertools.chain.from_iterable(system.texts(answer) for answer in answers))
     for texts in found:
         if len(texts) != NEAREST:
@@ -174,19 +174,19 @@ def best_of(system: System, answers: Sequence[bytes]) -> list[str]:
 
 
 def agreements(best: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Return for each two systems the share of questions with the same best match, 0 to 1.
+    """Return for each two systems the share of questions with the same nearest text, 0 to 1.
 
     best: of each system, to the same questions; the shorter list counts. Raises LoadFailed where
-    two systems with the same weights agree on fewer than `AGREEMENT`.
+    two systems with the same vectors agree on fewer than `AGREEMENT`.
     """
     shares = {}
     for left, right in itertools.combinations(best, 2):
         both = list(zip(best[left], best[right], strict=False))
         share = sum(one == other for one, other in both) / len(both)
         shares[f"{left} {right}"] = share
-        if left in SAME_WEIGHTS and right in SAME_WEIGHTS and share < AGREEMENT:
+        if share < AGREEMENT and any({left, right} <= group for group in SAME_VECTORS):
             raise LoadFailed(
-                f"{left} and {right} have the same weights, but the same best match for only "
+                f"{left} and {right} have the same vectors, but the same nearest text for only "
                 f"{share:.1%} of {len(both)} questions"
             )
     return shares

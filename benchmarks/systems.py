@@ -49,7 +49,7 @@ class System(Protocol):
         """Return what registering `size` a request measured."""
 
     def texts(self, answer: bytes) -> list[list[str]]:
-        """Return the texts that an answer holds, the best first, for each of its questions."""
+        """Return the texts that an answer holds, the nearest first, for each of its questions."""
 
     def cpu_seconds(self) -> float:
         """Return the processor time taken since the start, in seconds of one core."""
@@ -122,7 +122,7 @@ class Server:
         return [self.wire.register(self.service.port, part) for part in parts_of(anchors, size)]
 
     def texts(self, answer: bytes) -> list[list[str]]:
-        """Return the texts that an answer holds, the best first, for each of its questions."""
+        """Return the texts that an answer holds, the nearest first, for each of its questions."""
         try:
             return self.wire.read(json.loads(answer))
         except (ValueError, KeyError, TypeError) as error:
@@ -143,7 +143,14 @@ def _json_post(path: str, make: Callable[[Any], Any]) -> Callable[[int, Any], by
 
 def _matches(answer: Any) -> list[list[str]]:
     results = answer.get("results", [answer])
-    return [[match["text"] for match in result["matches"]] for result in results]
+    return [
+        [
+            match["text"]
+            # Deja's come by probability, which also looks at words; here vectors are compared.
+            for match in sorted(result["matches"], key=lambda match: -match["similarity"])
+        ]
+        for result in results
+    ]
 
 
 def _txtai_read(answer: Any) -> list[list[str]]:
