@@ -1,7 +1,7 @@
 # make serve     run the service on http://127.0.0.1:8000
 # make test      lint, types, architecture and tests
 # make test-docker   the images and the compose file, on a real engine
-# make main-job, make side-by-side   the figures of the README, from the texts in DATA
+# make main-job, make bench   the figures of the README, from the texts in DATA
 # make train     the whole training recipe on the sample of the project; RUN=… says where
 # make encoder   build the shipped encoders again from their pinned weights
 # Settings of the service are environment variables: see docs/operations.md.
@@ -9,6 +9,8 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
+# The peers of the bench ask for other packages than Deja does, so they have a place of their own.
+BENCH_VENV := .venv-bench
 # The first Python of 3.11 or newer; PYTHON=… takes another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -18,8 +20,9 @@ RUN ?= runs/sample
 # PyTorch's own index has builds without CUDA; a GPU user gives another, or an empty one for PyPI's.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+PEERS_INSTALL := $(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: serve test lint train encoder openapi main-job side-by-side clean
+.PHONY: serve test lint train encoder openapi main-job bench clean
 
 serve: $(VENV)/.service
 	@exec $(BIN)/deja serve
@@ -49,8 +52,8 @@ encoder: $(VENV)/.training
 main-job: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.main_job --data $(DATA)
 
-side-by-side: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.side_by_side --data $(DATA)
+bench: $(VENV)/.dev $(BENCH_VENV)/.peers
+	$(BIN)/python -m benchmarks.bench --data $(DATA)
 
 openapi: $(VENV)/.service
 	$(BIN)/python -m app.openapi docs/openapi.json
@@ -82,5 +85,14 @@ $(VENV)/.dev: $(VENV)/.training
 	@$(PIP_INSTALL) -e '.[training,dev]'
 	@touch $@
 
+$(BENCH_VENV)/.peers: benchmarks/requirements.txt | $(BIN)/python
+	@echo "Installing the peers of the bench into $(BENCH_VENV) ..."
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@{ test -n "$(TORCH_INDEX)" && $(PEERS_INSTALL) --no-deps --retries 0 --timeout 15 \
+		--index-url $(TORCH_INDEX) "$$(grep '^torch==' $<)" 2>/dev/null; } \
+		|| echo "No build of PyTorch from '$(TORCH_INDEX)': taking the one pip finds ..."
+	@$(PEERS_INSTALL) -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(BENCH_VENV)

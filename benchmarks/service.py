@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 DEJA = (sys.executable, "-c", "from app.cli import main; main()", "serve")
@@ -29,16 +30,11 @@ class ServiceFailed(Exception):
 
 
 @dataclass(slots=True)
-class Service:
-    """A running server.
+class Process:
+    """A running process, and what it takes of the machine."""
 
-    port: on 127.0.0.1. ready_seconds: from the start of the process to its first 200 on /readyz.
-    """
-
-    port: int
     process: subprocess.Popen[bytes]
     log: Path
-    ready_seconds: float = 0.0
 
     def rss(self) -> int:
         """Return the memory in use (resident), in bytes."""
@@ -53,23 +49,6 @@ class Service:
         stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
         fields = stat.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
-
-    def wait_idle(self, *, quiet: float = 2.0, timeout: float = 900.0) -> float:
-        """Return the seconds until background work was over.
-
-        quiet: for so many seconds the process takes less than 3% of a core. They do not count.
-        Raises ServiceFailed after `timeout` seconds.
-        """
-        started = time.perf_counter()
-        last, since = self.cpu_seconds(), started
-        while (now := time.perf_counter()) < started + timeout:
-            if now - since >= quiet:
-                return since - started
-            time.sleep(0.1)
-            taken = self.cpu_seconds()
-            if taken - last > 0.03 * quiet:
-                last, since = taken, time.perf_counter()
-        raise ServiceFailed(f"still busy after {timeout:.0f} s")
 
     def pause(self) -> None:
         """Stop it from running at all, until `resume`."""
@@ -100,16 +79,47 @@ class Service:
         return int(line.split()[1]) * 1024
 
 
+@dataclass(slots=True)
+class Service(Process):
+    """A running server.
+
+    port: on 127.0.0.1. ready_seconds: from the start of the process to its first 200 where it says
+    that it is ready.
+    """
+
+    port: int
+    ready_seconds: float = 0.0
+
+    def wait_idle(self, *, quiet: float = 2.0, timeout: float = 900.0) -> float:
+        """Return the seconds until background work was over.
+
+        quiet: for so many seconds the process takes less than 3% of a core. They do not count.
+        Raises ServiceFailed after `timeout` seconds.
+        """
+        started = time.perf_counter()
+        last, since = self.cpu_seconds(), started
+        while (now := time.perf_counter()) < started + timeout:
+            if now - since >= quiet:
+                return since - started
+            time.sleep(0.1)
+            taken = self.cpu_seconds()
+            if taken - last > 0.03 * quiet:
+                last, since = taken, time.perf_counter()
+        raise ServiceFailed(f"still busy after {timeout:.0f} s")
+
+
 @contextmanager
 def running(
     command: Sequence[str],
     port: int,
     log: Path,
     environment: Mapping[str, str] | None = None,
+    ready: str = "/readyz",
 ) -> Iterator[Service]:
     """Start a server, hand it out once it is ready, and stop it if it still runs afterwards.
 
-    port: where it will listen. log: the file to append its output to.
+    port: where it will listen. log: the file to append its output to. ready: the path that answers
+    with 200 once it is.
     Raises ServiceFailed where it does not become ready.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DEJA_")}
@@ -123,9 +133,9 @@ def running(
             stdout=output,
             stderr=output,
         )
-    service = Service(port, process, log)
+    service = Service(process, log, port)
     try:
-        service.ready_seconds = _wait_ready(service, started)
+        service.ready_seconds = _wait_ready(service, ready, started)
         yield service
     finally:
         service.stop()
@@ -186,15 +196,22 @@ def machine() -> dict[str, str]:
     }
 
 
-class Watch:
-    """Processor time between two moments: of a server, of this process, and of all others."""
+class Measured(Protocol):
+    """Something that takes processor time: a process, or several."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def cpu_seconds(self) -> float:
+        """Return what it took since its start, in seconds of one core."""
+
+
+class Watch:
+    """Processor time between two moments: of what is measured, of this process, of all others."""
+
+    def __init__(self, *measured: Measured) -> None:
+        self._measured = measured
         self._from = self._now()
 
     def taken(self) -> tuple[float, float]:
-        """Return what the server took since, in seconds of one core, and the others' share.
+        """Return what is measured took since, in seconds of one core, and the others' share.
 
         The share, 0 to 1, is of all cores and of the time since: above a few hundredths, the
         figures are of a machine that was busy with something else too.
@@ -209,14 +226,19 @@ class Watch:
         fields = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]
         ticks = sum(int(field) for place, field in enumerate(fields) if place not in (3, 4))
         own = time.process_time()
-        return time.perf_counter(), ticks / _TICKS, self._service.cpu_seconds(), own
+        return (
+            time.perf_counter(),
+            ticks / _TICKS,
+            sum(one.cpu_seconds() for one in self._measured),
+            own,
+        )
 
 
-def _wait_ready(service: Service, started: float) -> float:
-    """Return the seconds from `started` to the first 200 on /readyz."""
+def _wait_ready(service: Service, path: str, started: float) -> float:
+    """Return the seconds from `started` to the first 200 on `path`."""
     while time.perf_counter() < started + _START_SECONDS and service.process.poll() is None:
         try:
-            status, _ = get(service.port, "/readyz")
+            status, _ = get(service.port, path)
         except OSError:
             status = 0
         if status == 200:

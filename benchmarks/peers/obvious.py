@@ -1,6 +1,6 @@
 """The obvious service: FastAPI, sentence-transformers and an exact FAISS index, nothing more.
 
-What a competent developer writes first; the peer that `benchmarks.side_by_side` measures against.
+What a competent developer writes first; the peer that `benchmarks.bench` measures against.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ class Question(BaseModel):
     """A question to find duplicates of."""
 
     question: str
+    limit: int = 10
+
+
+class Questions(BaseModel):
+    """Questions to find duplicates of."""
+
+    questions: list[str]
     limit: int = 10
 
 
@@ -43,16 +50,24 @@ def create_app(folder: str) -> FastAPI:
             known.extend(texts)
         return {"anchors": len(known)}
 
-    @app.post("/duplicates")
-    def find(body: Question) -> dict[str, list[dict[str, Any]]]:
-        vectors = model.encode([body.question], normalize_embeddings=True)
-        similarities, places = index.search(vectors, body.limit)
-        return {
-            "matches": [
+    def search(questions: list[str], limit: int) -> list[list[dict[str, Any]]]:
+        vectors = model.encode(questions, normalize_embeddings=True)
+        return [
+            [
                 {"id": int(place), "text": known[place], "similarity": float(similarity)}
-                for similarity, place in zip(similarities[0], places[0], strict=True)
+                for similarity, place in zip(*found, strict=True)
             ]
-        }
+            for found in zip(*index.search(vectors, limit), strict=True)
+        ]
+
+    @app.post("/duplicates")
+    def find(body: Question) -> dict[str, Any]:
+        return {"matches": search([body.question], body.limit)[0]}
+
+    @app.post("/duplicates:batch")
+    def find_many(body: Questions) -> dict[str, Any]:
+        found = search(body.questions, body.limit)
+        return {"results": [{"matches": matches} for matches in found]}
 
     return app
 
