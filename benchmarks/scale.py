@@ -89,9 +89,8 @@ class Growth:
                         done[name] = step()
                         done.setdefault("seconds", {})[name] = time.perf_counter() - begun
                         write(self.options.json, self.results)
-                        say(
-                            f"  {name}: {time.perf_counter() - begun:.0f} s; {time_left(self.results, self.sizes)}"
-                        )
+                        left = time_left(self.results, self.sizes)
+                        say(f"  {name}: {time.perf_counter() - begun:.0f} s; {left}")
                 for line in lines(self.results, size):
                     say(f"  {line}")
         return self.results
