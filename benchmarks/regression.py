@@ -23,7 +23,7 @@ from benchmarks.made_up import made_up
 from benchmarks.service import Service, ServiceFailed, deja
 
 # Lookups a second of Deja by those of the floor: less is a large loss.
-LEAST = 0.35
+LEAST = 0.4
 
 CLIENTS = 32
 _ANCHORS = 1_000
