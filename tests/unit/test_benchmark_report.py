@@ -91,6 +91,13 @@ def test_a_page_that_cannot_be_filled_is_said(page: str, said: str) -> None:
         fill(page, {"rates": ""})
 
 
+def test_the_growth_of_another_run_stays() -> None:
+    """The table that another command writes into the same page is left alone."""
+    grown = "<!-- table: scale -->\n| kept |\n<!-- end -->\n"
+    page = grown + "<!-- table: rates -->\nold\n<!-- end -->\n"
+    assert fill(page, {"rates": "new"}) == page.replace("old", "new")
+
+
 def test_the_page_names_only_tables_there_are() -> None:
     """The written page can be filled from any run."""
     filled = fill(PAGE.read_text(encoding="utf-8"), tables(report()))
