@@ -223,7 +223,7 @@ def _figures(
     offered: float | None = None,
     kept_up: bool = True,
 ) -> Figures:
-    p50, p99 = np.percentile(latencies, [50, 99], method="inverted_cdf") * 1e3
+    p50, p99 = np.nanpercentile(latencies, [50, 99], method="inverted_cdf") * 1e3
     return Figures(
         count=count,
         rate=count / seconds,

@@ -33,7 +33,8 @@ class Opened:
 
     answers: in the order of the requests, empty where none came in time.
     latencies: (n,) float64, seconds from when a request was due to the last byte of its answer; to
-    the end of the run where there was none, which is less than it would have been.
+    the end of the run where there was none, which is less than it would have been; NaN for one that
+    was not due yet when the run was given up.
     late: (n,) float64, seconds from when a request was due to when it was written.
     kept_up: whether every request was answered, within the grace after the last one was due.
     seconds: from the start of the schedule to the end. cpu_seconds: the generator's, of one core.
@@ -48,7 +49,7 @@ class Opened:
 
     def percentile(self, percent: float) -> float:
         """Return the latency, in milliseconds, that this percentage of requests did not exceed."""
-        return float(np.percentile(self.latencies, percent, method="inverted_cdf")) * 1e3
+        return float(np.nanpercentile(self.latencies, percent, method="inverted_cdf")) * 1e3
 
 
 def schedule(count: int, rate: float, seed: int) -> NDArray[np.float64]:
@@ -135,9 +136,8 @@ class _Open:
         sent = np.where(np.isnan(self._sent), seconds, self._sent)
         return Opened(
             self._answers,
-            # Those never due yet when the run was given up have not waited.
-            np.maximum(ended - due, 0.0),
-            np.maximum(sent - due, 0.0),
+            np.where(due <= seconds, np.maximum(ended - due, 0.0), np.nan),
+            np.where(due <= seconds, np.maximum(sent - due, 0.0), np.nan),
             kept_up,
             seconds,
             time.process_time() - cpu,

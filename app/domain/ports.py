@@ -205,8 +205,14 @@ class AnchorReader(Protocol):
         """Return the versions that still stand, by seq."""
         ...
 
-    def found(self, collection: int, seqs: Sequence[int], fingerprint: bytes) -> list[Anchor]:
-        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once."""
+    def found(
+        self, collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int] = ()
+    ) -> list[Anchor] | None:
+        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once.
+
+        near: distinct versions of which those with the fingerprint are read too; None where one
+        of them no longer stands at that moment.
+        """
         ...
 
     def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:

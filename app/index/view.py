@@ -83,7 +83,11 @@ class FaissView:
         if fetch <= 0 or k <= 0 or not len(queries):
             return [_at_least(self.search(query, k), least) for query in queries]
         found = self.segment.search_many(queries, fetch, self.alive.nodes, exact=self._exact)
-        nothing = self._hits(queries[0], 0, np.empty(0, np.int64))
+        nothing = Hits(
+            np.empty(0, np.int64),
+            np.empty(0, np.float32),
+            np.empty((0, self.segment.dimension), np.float16),
+        )
         hits = []
         for query, first in zip(queries, found, strict=True):
             if not self.tail.live and len(first[1]) and first[1][0] < least - _TIE:

@@ -107,10 +107,19 @@ class _Reads:
         rows = self._state.rows
         return {seq: rows[seq].anchor for seq in seqs if seq in rows}
 
-    def found(self, collection: int, seqs: Sequence[int], fingerprint: bytes) -> list[Anchor]:
-        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once."""
+    def found(
+        self, collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int] = ()
+    ) -> list[Anchor] | None:
+        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once.
+
+        None where one of `near` is gone; those of them with the fingerprint are read too.
+        """
+        standing = self.by_seq(near)
+        if len(standing) < len(near):
+            return None
         equal = {anchor.seq: anchor for anchor in self.by_fingerprint(collection, fingerprint)}
-        return list((self.by_seq(seqs) | equal).values())
+        alike = {seq: one for seq, one in standing.items() if one.fingerprint == fingerprint}
+        return list((self.by_seq(seqs) | equal | alike).values())
 
     def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:
         """Return the anchors that exist, by id."""

@@ -35,11 +35,14 @@ FINGERPRINT_LIMIT = 100
 # interpreter lock for every row, and under load takes as long to get it back as all else.
 FOUND = f"""
 SELECT json_group_array(json_array(
-    seq, id, text, label, json(metadata), hex(fingerprint), truncated, created_at, updated_at))
+    seq, id, text, label, json(metadata), hex(fingerprint), truncated, created_at, updated_at)),
+    (SELECT count(*) FROM anchors WHERE seq IN (SELECT value FROM json_each(:near)))
 FROM (
-    SELECT * FROM anchors WHERE seq IN (SELECT value FROM json_each(?))
+    SELECT * FROM anchors WHERE seq IN (SELECT value FROM json_each(:seqs))
     UNION
-    SELECT * FROM (SELECT * FROM anchors WHERE collection = ? AND fingerprint = ?
+    SELECT * FROM anchors WHERE seq IN (SELECT value FROM json_each(:near)) AND fingerprint = :mark
+    UNION
+    SELECT * FROM (SELECT * FROM anchors WHERE collection = :collection AND fingerprint = :mark
                    ORDER BY seq LIMIT {FINGERPRINT_LIMIT}))
 """  # noqa: S608 - a number from this file
 
@@ -75,6 +78,18 @@ _CORRECTION = (
     .join(encoders, encoders.c.id == corrections.c.encoder)
     .where(corrections.c.collection == bindparam("collection"))
 )
+
+
+def found_asked(
+    collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int]
+) -> dict[str, Any]:
+    """Return the parameters of FOUND."""
+    return {
+        "collection": collection,
+        "seqs": str(list(seqs)),
+        "near": str(list(near)),
+        "mark": fingerprint,
+    }
 
 
 def chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
@@ -142,12 +157,17 @@ class Reader:
                 rows += connection.execute(_BY_SEQ, {"seqs": part}).all()
         return {row[0]: to_anchor(row) for row in rows}
 
-    def found(self, collection: int, seqs: Sequence[int], fingerprint: bytes) -> list[Anchor]:
-        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once."""
-        parameters = (str(list(seqs)), collection, fingerprint)
+    def found(
+        self, collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int] = ()
+    ) -> list[Anchor] | None:
+        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once.
+
+        None where one of `near` is gone; those of them with the fingerprint are read too.
+        """
+        asked = found_asked(collection, seqs, fingerprint, near)
         with self._connect() as connection:
-            text = connection.exec_driver_sql(FOUND, parameters).scalar_one()
-        return anchors_of(text)
+            rows, standing = connection.exec_driver_sql(FOUND, asked).one()
+        return anchors_of(rows) if standing == len(near) else None
 
     def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:
         """Return the anchors that exist, by id."""

@@ -20,7 +20,7 @@ from app.storage import schema as tables
 from app.storage.database import open_engine, plain_words
 from app.storage.feedback import FeedbackReads
 from app.storage.jobs import JobReader
-from app.storage.reader import FOUND, Reader, changes_after
+from app.storage.reader import FOUND, Reader, changes_after, found_asked
 from app.storage.rows import anchors_of, to_anchor, to_blob, to_vector
 from app.storage.transaction import Transaction
 
@@ -74,8 +74,12 @@ class SqliteAnchorStore(Reader, JobReader):
             assert number is not None
         return number
 
-    def found(self, collection: int, seqs: Sequence[int], fingerprint: bytes) -> list[Anchor]:
+    def found(
+        self, collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int] = ()
+    ) -> list[Anchor] | None:
         """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once.
+
+        None where one of `near` is gone; those of them with the fingerprint are read too.
 
         Every lookup comes here, so it goes to the driver itself, on a connection that the thread
         keeps: SQLAlchemy's way to and from one takes several times as long as the statement.
@@ -84,8 +88,9 @@ class SqliteAnchorStore(Reader, JobReader):
             connection = self._own.connection
         except AttributeError:
             connection = self._own.connection = self._lend()
-        cursor = connection.execute(FOUND, (str(list(seqs)), collection, fingerprint))
-        return anchors_of(cursor.fetchone()[0])
+        asked = found_asked(collection, seqs, fingerprint, near)
+        rows, standing = connection.execute(FOUND, asked).fetchone()
+        return anchors_of(rows) if standing == len(near) else None
 
     def _lend(self) -> sqlite3.Connection:
         """Return a connection for the calling thread, closed with the store."""

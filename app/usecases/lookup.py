@@ -170,7 +170,9 @@ class Lookup:
         else:
             hits = view.search(question.vector, wanted)
         if asked.min_similarity is not None:
-            hits = hits.kept(hits.similarities >= asked.min_similarity)
+            # As float64, or the bound would be rounded to the precision of the similarities.
+            near_enough = hits.similarities.astype(np.float64) >= asked.min_similarity
+            hits = hits.kept(near_enough)
         return _Near(collection, hits, view)
 
     def _matches(
@@ -178,15 +180,16 @@ class Lookup:
     ) -> list[Match] | None:
         """Return the best of the hits as matches, None where view and database disagree.
 
-        Texts are read of as many as are wanted, and of those behind them that could still come
-        before one of these: most often of none. A version never changes, so what is read later
-        stood at the first moment too.
+        Texts are read of those with the question's own text, of as many others as are wanted, and
+        of those behind them that could still come before one of these: most often of none. All
+        candidates stood when the first were read, and a version never changes, so what is read
+        later stood at that moment too.
         """
         hits = near.hits
         values = zip(hits.similarities.tolist(), self.judge.bases(question, hits), strict=True)
         known = dict(zip(hits.seqs.tolist(), values, strict=True))
         waiting = sorted(known, key=lambda seq: -known[seq][1])
-        anchors = self._read(near.collection, waiting[: asked.limit], question)
+        anchors = self._read(near.collection, waiting[: asked.limit], question, waiting)
         if anchors is None:
             return None
         same = self._same_text(near.view, question, asked, anchors.values(), known)
@@ -206,17 +209,22 @@ class Lookup:
             ]
             if not waiting:
                 break
-            anchors = self._read(near.collection, waiting, question)
+            anchors = self._read(near.collection, waiting, question, ())
             if anchors is None:
                 return None
         matches = in_order(self.judge.match(*one, standard) for one in found)
         return matches[: asked.limit]
 
     def _read(
-        self, collection: int, seqs: Sequence[int], question: Question
+        self, collection: int, seqs: Sequence[int], question: Question, near: Sequence[int]
     ) -> dict[int, Anchor] | None:
-        """Return these versions and those of the question's own text, None where one is gone."""
-        found = self.rows.found(collection, seqs, question.fingerprint)
+        """Return these versions and those of the question's own text, None where one is gone.
+
+        near: all candidates; each has to stand, since one that is not read may have that text too.
+        """
+        found = self.rows.found(collection, seqs, question.fingerprint, near)
+        if found is None:
+            return None
         anchors = {anchor.seq: anchor for anchor in found}
         return anchors if all(seq in anchors for seq in seqs) else None
 

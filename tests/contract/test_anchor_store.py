@@ -214,12 +214,30 @@ def test_found_joins_versions_and_equal_texts(store: AnchorStore) -> None:
         rows.delete(key, "d")
         inside = rows.found(key, [3, 4], fingerprint("WHO"))
     found = store.found(key, [3, 4, 2, 99], fingerprint("WHO"))
+    assert found is not None
+    assert inside is not None
     assert {anchor.id for anchor in found} == {anchor.id for anchor in inside} == {"a", "b", "c"}
     assert len(found) == 3
     by_id = store.by_id(key, ["a", "b", "c"])
     assert {anchor.id: anchor for anchor in found} == by_id
     assert by_id["a"].metadata == odd
     assert store.found(key, [], fingerprint("nothing")) == []
+
+
+def test_found_needs_every_candidate_to_stand(store: AnchorStore) -> None:
+    """Equal texts among candidates are read beyond the hundred oldest; a gone one is said."""
+    key = default(store)
+    with store.write() as rows:
+        rows.put(key, [(f"a{place}", draft("Who?")) for place in range(101)])
+        rows.put(key, [("b", draft("What?"))])
+    last, other = store.by_id(key, ["a100"])["a100"].seq, store.by_id(key, ["b"])["b"].seq
+    found = store.found(key, [], fingerprint("who"), [other, last])
+    assert found is not None
+    assert len(found) == 101
+    assert last in {anchor.seq for anchor in found}
+    with store.write() as rows:
+        rows.delete(key, "b")
+    assert store.found(key, [], fingerprint("who"), [other, last]) is None
 
 
 def test_filters_select_by_label_and_metadata(store: AnchorStore) -> None:

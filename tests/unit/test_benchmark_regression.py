@@ -21,7 +21,12 @@ def test_the_best_round_counts() -> None:
     rounds = [Rates(100.0, 1_000.0), Rates(600.0, 1_000.0), Rates(50.0, 1_000.0)]
     judged = judge(rounds, least=0.6)
     assert judged.passed
-    assert judged.said.startswith("Deja answers 0.60 of what the floor does in the best of 3")
+    assert judged.said.startswith("Deja answers 0.60 of what the floor does, each in its best of 3")
+
+
+def test_a_floor_that_was_disturbed_hides_no_loss() -> None:
+    """A round in which the floor alone was slow has a fine ratio, which does not count."""
+    assert not judge([Rates(300.0, 1_000.0), Rates(300.0, 400.0)], least=0.6).passed
 
 
 def test_just_below_the_bound_fails() -> None:

@@ -166,6 +166,39 @@ def test_a_lookup_never_sees_half_of_a_write() -> None:
     world.writer.close()
 
 
+def test_a_candidate_that_is_not_read_must_stand_too() -> None:
+    """The question's own text, farther than what is asked for, is replaced in between.
+
+    Without that the answer would be one that was true at no moment: the second best.
+    """
+    index = LaggingIndex()
+    world = World(index)
+    world.put(("near", "hello there there"), ("same", "hello there!"))
+    asked = Asked("hello there", limit=1)
+    assert ids(world.lookup()("default", asked)) == ["same"]
+    index.hold()
+    world.put(("same", "hello there"))
+    answers: list[Answer] = []
+    asking = threading.Thread(target=lambda: answers.append(world.lookup()("default", asked)))
+    asking.start()
+    assert index.asked.wait(10)
+    asking.join(0.05)
+    assert not answers
+    index.publish()
+    asking.join(10)
+    assert ids(answers[0]) == ["same"]
+    world.writer.close()
+
+
+def test_an_equal_text_counts_beyond_the_hundred_oldest(world: World) -> None:
+    """A hundred older ones that the filter leaves out do not hide it, whatever the limit."""
+    world.put(*[(f"a{place}", "hello there!", "a") for place in range(100)])
+    world.put(("near", "hello there there", "b"), ("same", "hello there!", "b"))
+    for limit in (1, 2):
+        asked = Asked("hello there", limit=limit, where=Filter("b"))
+        assert ids(world.lookup()("default", asked))[0] == "same"
+
+
 @pytest.mark.parametrize("options", [{}, {"narrow": 0, "widening": ()}])
 def test_a_filtered_lookup_needs_no_waiting(options: dict[str, Any]) -> None:
     """The log tells it what the view lacks, however wide the filter is and whoever writes.
