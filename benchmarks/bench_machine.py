@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from app.settings import Settings
 from benchmarks.load import LoadFailed
 from benchmarks.service import ROOT, ServiceFailed, machine
 from benchmarks.starting import started
-from benchmarks.systems import Anchor, own_python
+from benchmarks.systems import Anchor
 
 # Deja's own packages are those of its service; a peer's are its own and those that encode.
 _PACKAGES = {
@@ -46,7 +47,7 @@ def install_sizes(names: Sequence[str], python: Path) -> dict[str, dict[str, Any
     for name in names:
         if name not in _PACKAGES:
             continue
-        asked = own_python() if name == "deja" else python
+        asked = Path(sys.executable) if name == "deja" else python
         script = ROOT / "benchmarks" / "install_size.py"
         command = [str(asked), str(script), *_PACKAGES[name]]
         try:

@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.bench_plots import plots
 from benchmarks.scale_report import NAME as GROWTH
+from benchmarks.scale_report import table
 
 Report = Mapping[str, Any]
 Cell = Callable[[float], str]
@@ -116,12 +117,6 @@ def by_system(
     return table(
         heads, [[title, *(cell(key, name) for name in systems)] for key, title in rows.items()]
     )
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose columns but the first are aligned to the right."""
-    rule = ["---", *("---:" for _ in heads[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))
 
 
 def spread(values: Sequence[float], cell: Cell) -> str:

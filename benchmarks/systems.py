@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -252,8 +251,3 @@ def served(name: str, folder: Path, python: Path) -> Iterator[Server]:
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with running(command, port, folder / f"{name}.log", environment, wire.ready) as service:
         yield Server(wire, service)
-
-
-def own_python() -> Path:
-    """Return the Python that runs this."""
-    return Path(sys.executable)

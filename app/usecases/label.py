@@ -119,12 +119,10 @@ class Label:
         order = np.argsort(-chances, kind="stable")[: asked.limit]
         seqs = near.seqs[best[order]].tolist()
         mark = fingerprint(asked.text)
-        read = self.rows.found(collection, seqs, mark)
+        read = self.rows.found(collection, seqs, mark, seqs)
         if read is None:
             return None
         anchors = {anchor.seq: anchor for anchor in read}
-        if not set(seqs) <= anchors.keys():
-            return None
         equal = [
             anchor
             for anchor in anchors.values()
