@@ -1,7 +1,8 @@
 """Turn a sentence-transformers model into an encoder artifact: `python -m training.export`.
 
-One ONNX graph with pooling and normalisation inside, int8 for CPUs, its tokenizer, calibration,
-model card and manifest. The same weights and library versions give the same bytes.
+One ONNX graph with pooling and normalisation inside, int8 for CPUs, which computes padding in
+attention alone; its tokenizer, calibration, model card and manifest. The same weights and library
+versions give the same bytes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from training.card import model_card
 from training.errors import PrecisionLost, TrainingError, file_problem
 from training.int8 import observe, quantise_static
 from training.kept import Kept, kept_of
+from training.packing import pack_tokens
 from training.sample_texts import SAMPLE_TEXTS
 from training.vectors import encode_rows, open_session, pair_similarities
 from training.weights import Base, find_base
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_OUTPUT = SHIPPED / "all-minilm-l6-v2"
 SMOOTHING = 0.8
+# What `pack_tokens` leaves of the padding, for the manifest.
+BATCHING = "packed"
 # Of 127: the eighth bit overflows on CPUs without VNNI, and costs next to nothing to leave out.
 WEIGHT_LIMIT = 64
 # Points of average precision that int8 may lose, and the pairs below which so little is chance.
@@ -117,7 +121,8 @@ def export_model(model: str = DEFAULT_MODEL) -> Exported:
     fp32 = export_graph(loaded)
     ranges = observe(fp32, scale_rows(tokenizer))
     int8 = quantise_static(fp32, ranges, smoothing=SMOOTHING, weight_limit=WEIGHT_LIMIT)
-    return Exported(base, pooling_mode(loaded), max_tokens, tokenizer, fp32, int8)
+    graphs = pack_tokens(fp32), pack_tokens(int8)
+    return Exported(base, pooling_mode(loaded), max_tokens, tokenizer, *graphs)
 
 
 def export_artifact(
@@ -158,7 +163,7 @@ def export_artifact(
         max_tokens=exported.max_tokens,
         pooling=exported.pooling,
         precision=precision,
-        batching="padded",
+        batching=BATCHING,
         made={
             "origin": base.origin,
             "weights_sha256": exported.base.sha256,
@@ -316,6 +321,7 @@ def _rebuilt(exported: Exported, output: Path, precision: str, release: str) -> 
         )
     made = {**previous.manifest.made, "with": _libraries()}
     update = {"name": output.name, "version": release, "precision": precision, "made": made}
+    update["batching"] = BATCHING
     manifest = previous.manifest.model_copy(update=update)
     files = {name: (previous.path / name).read_bytes() for name in previous.manifest.files}
     files[MODEL] = graph.SerializeToString(deterministic=True)

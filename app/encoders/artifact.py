@@ -50,7 +50,8 @@ class Manifest(BaseModel):
 
     dimension: of its vectors; max_tokens: special tokens included, longer texts are cut;
     batching: whether texts may share a call of the graph, the shorter ones padded, without changing
-    each other's vectors (`padded`) or not (`one`); made: config, data fingerprint, source
+    each other's vectors (`padded`, and `packed` where the graph computes that padding in attention
+    alone) or not (`one`); made: config, data fingerprint, source
     weights' hash and tool versions; metrics: as measured when it was exported;
     files: SHA-256 (hex) of every other file of the folder.
     """
@@ -65,7 +66,7 @@ class Manifest(BaseModel):
     max_tokens: int = Field(gt=2)
     pooling: Literal["mean", "cls"]
     precision: Literal["fp32", "int8"]
-    batching: Literal["one", "padded"]
+    batching: Literal["one", "padded", "packed"]
     licence: str
     made: dict[str, Any]
     metrics: dict[str, Any]

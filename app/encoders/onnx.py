@@ -23,6 +23,9 @@ _TOKENS_A_CALL = 512
 # A text joins a call if it is at most so many times (and a token) longer than the shortest in it:
 # padding is computed and thrown away.
 _PADDING = 1.35
+# Pairs of places that the attention of a packed graph may compute for nothing: about what a call of
+# its own costs. All else in such a graph computes tokens alone.
+_PADDED_PAIRS = 2_500
 
 
 class OnnxEncoder:
@@ -30,8 +33,8 @@ class OnnxEncoder:
 
     One session with one thread of its own: the caller's threads are the parallelism, so that two
     lookups at once do not fight over a pool. Texts share a call of the graph only where the
-    artifact's manifest says that this leaves their vectors alone, and only with texts of about the
-    same number of tokens.
+    artifact's manifest says that this leaves their vectors alone, and only with texts of so nearly
+    the same number of tokens that the padding costs less than a call.
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -81,22 +84,50 @@ class OnnxEncoder:
         """Return which texts go through the graph together, by place."""
         if self._manifest.batching == "one" or len(rows) == 1:
             return [[place] for place in range(len(rows))]
-        calls: list[list[int]] = []
-        shortest = 0
-        for place in sorted(range(len(rows)), key=lambda place: len(rows[place])):
-            length = len(rows[place])
-            room = bool(calls) and (len(calls[-1]) + 1) * length <= _TOKENS_A_CALL
-            if room and length <= shortest * _PADDING + 1:
-                calls[-1].append(place)
-            else:
-                calls.append([place])
-                shortest = length
-        return calls
+        lengths = [len(row) for row in rows]
+        return _packed(lengths) if self._manifest.batching == "packed" else _padded(lengths)
 
     def _run(self, rows: list[list[int]]) -> NDArray[np.float32]:
         """Return the vectors, (n, dim) float32, of token rows, padded to the longest."""
         vectors: NDArray[np.float32] = self._session.run([OUTPUT], graph_input(rows))[0]
         return vectors
+
+
+def _padded(lengths: Sequence[int]) -> list[list[int]]:
+    """Return which texts share a call of a graph that computes padding like tokens, by place.
+
+    lengths: of each text, in tokens.
+    """
+    calls: list[list[int]] = []
+    shortest = 0
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        length = lengths[place]
+        room = bool(calls) and (len(calls[-1]) + 1) * length <= _TOKENS_A_CALL
+        if room and length <= shortest * _PADDING + 1:
+            calls[-1].append(place)
+        else:
+            calls.append([place])
+            shortest = length
+    return calls
+
+
+def _packed(lengths: Sequence[int]) -> list[list[int]]:
+    """Return which texts share a call of a graph that computes padding in attention alone.
+
+    lengths: of each text, in tokens.
+    """
+    calls: list[list[int]] = []
+    tokens = pairs = 0
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        length = lengths[place]
+        tokens, pairs = tokens + length, pairs + length**2
+        padded = (len(calls[-1]) + 1) * length**2 - pairs if calls else 0
+        if calls and tokens <= _TOKENS_A_CALL and padded <= _PADDED_PAIRS:
+            calls[-1].append(place)
+        else:
+            calls.append([place])
+            tokens, pairs = length, length**2
+    return calls
 
 
 def _load_tokenizer(artifact: Artifact) -> Tokenizer:

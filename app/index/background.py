@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.domain.anchors import Change
 from app.index.saved import Shelf
@@ -30,6 +30,7 @@ class Collection:
     unsaved: a view of a segment alone that is to be saved.
     saved: the last change that is saved.
     merge_at, save_at: monotonic seconds before which what failed is not tried again.
+    changed_at: monotonic seconds of the last change.
     """
 
     view: FaissView
@@ -38,6 +39,7 @@ class Collection:
     saved: int | None = None
     merge_at: float = 0.0
     save_at: float = 0.0
+    changed_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +48,24 @@ class MergeRule:
 
     exact_below: from so many vectors on a flat segment becomes a graph.
     least, most: the bounds of the number of loose rows that are too many.
+    quiet_after: seconds without a change after which `least` of them are: a lookup reads them all,
+    and nothing will make more of them soon.
     """
 
     exact_below: int
     least: int
     most: int
+    quiet_after: float
 
     def due(self, view: FaissView) -> bool:
         """Return whether a view should be merged; it never should right after a merge."""
         if view.worn or (view.segment.kind == "flat" and len(view) >= self.exact_below):
             return True
         return view.loose >= max(1, min(max(len(view) // _SHARE, self.least), self.most))
+
+    def due_when_quiet(self, view: FaissView) -> bool:
+        """Return whether a view should be merged once nothing has changed it for a while."""
+        return self.due(view) or view.loose >= max(1, self.least)
 
 
 class Background:
@@ -83,9 +92,15 @@ class Background:
     def consider(self, collection: int) -> None:
         """Wake the thread if there is work on a collection; call with `changed` held."""
         state = self.collections.get(collection)
-        if state is not None and (state.unsaved is not None or self._rule.due(state.view)):
+        if state is None:
+            self._due.discard(collection)
+        elif state.unsaved is not None or self._rule.due(state.view):
             self._due.add(collection)
             self.changed.notify_all()
+        elif self._rule.due_when_quiet(state.view):
+            if collection not in self._due:
+                self._due.add(collection)
+                self.changed.notify_all()  # to wait no longer than until it may be quiet
         else:
             self._due.discard(collection)
 
@@ -138,15 +153,21 @@ class Background:
         for collection in self._due:
             state = self.collections[collection]
             save = state.unsaved is not None and state.save_at <= now
-            if save or (self._rule.due(state.view) and state.merge_at <= now):
+            if save or self._merge_now(state, now):
                 ready.append(collection)
         return sorted(ready, key=lambda collection: len(self.collections[collection].view))
+
+    def _merge_now(self, state: Collection, now: float) -> bool:
+        quiet = now - state.changed_at >= self._rule.quiet_after
+        due = self._rule.due_when_quiet if quiet else self._rule.due
+        return state.merge_at <= now and due(state.view)
 
     def _work(self) -> None:
         while True:
             with self.changed:
                 while not self._stopping and not (ready := self._ready()):
-                    self.changed.wait(self._retry_after if self._due else None)
+                    pause = min(self._retry_after, self._rule.quiet_after)
+                    self.changed.wait(pause if self._due else None)
                 if self._stopping:
                     return
                 self._busy = True
@@ -173,7 +194,7 @@ class Background:
 
         try:
             self._try_save(collection, state, pace)
-            if self._rule.due(state.view) and state.merge_at <= time.monotonic():
+            if self._merge_now(state, time.monotonic()):
                 self._merge(collection, state, pace)
                 self._try_save(collection, state, pace)
         except Abandoned:

@@ -45,6 +45,7 @@ class FaissIndex:
         exact_below: int = 20_000,
         merge_least: int = 2_048,
         merge_most: int = 16_384,
+        quiet_after: float = 5.0,
         retry_after: float = 30.0,
         pace: Pace = _at_full_speed,
     ) -> None:
@@ -54,6 +55,7 @@ class FaissIndex:
         exact_below: with fewer vectors a search is exhaustive; from here on a graph is built.
         merge_least, merge_most: a merge is due when an eighth of the rows came or went since the
         last one, but never for fewer, and always for as many, as these.
+        quiet_after: seconds without a change after which `merge_least` are enough.
         retry_after: seconds until something that failed in the background is tried again.
         pace: called between two steps of background work, at most about a second apart; it may
         wait, to leave the processor to others.
@@ -62,7 +64,10 @@ class FaissIndex:
         self._exact_below = exact_below
         self._shelf = Shelf(folder, Origin(encoder, store, dimension))
         self._background = Background(
-            self._shelf, MergeRule(exact_below, merge_least, merge_most), retry_after, pace
+            self._shelf,
+            MergeRule(exact_below, merge_least, merge_most, quiet_after),
+            retry_after,
+            pace,
         )
         empty = Segment("flat", float16_index(dimension), np.empty(0, np.int64))
         self._empty = FaissView.over(empty, None, 0, exact_below)
@@ -78,6 +83,7 @@ class FaissIndex:
         with background.changed:
             state = background.collections.setdefault(collection, Collection(self._empty))
             state.view = state.view.apply(changes)
+            state.changed_at = time.monotonic()
             if state.pending is not None:
                 state.pending.extend(changes)
             background.consider(collection)

@@ -19,7 +19,7 @@ Batches = Iterable[tuple[NDArray[np.int64], NDArray[np.float16]]]
 Pace = Callable[[], None]
 
 LINKS = 24  # neighbours a row keeps in the graph, twice as many on the lowest level (FAISS's M)
-BUILD_EFFORT = 200  # candidates kept while a row finds its neighbours (FAISS's efConstruction)
+BUILD_EFFORT = 120  # candidates kept while a row finds its neighbours (FAISS's efConstruction)
 _GRAPH_CHUNK = 256  # rows added between two calls of pace: about a quarter of a second
 _FLAT_CHUNK = 8192
 

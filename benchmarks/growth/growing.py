@@ -22,7 +22,7 @@ TRICKLE_REQUEST = 8  # anchors; more than what the service takes for one person'
 TRICKLE_RATE = 128.0  # anchors a second
 _LONGEST = 4 * 3600.0  # seconds for a part of an import, or for the background
 _WITH_LOOKUPS = 5  # one anchor in so many is imported while lookups are made
-_QUIET = 3.0  # seconds
+_QUIET = 8.0  # seconds; longer than an index waits before it merges what is left
 _QUIET_SHARE = 0.6  # of a core: less than a merge takes, more than a few lookups a second
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,22 @@ def folders(root: Path, collection: int = 1) -> list[Path]:
 
 
 # Merging
+
+
+def test_a_quiet_collection_is_merged_sooner(opened: Callable[..., FaissIndex]) -> None:
+    """Rows too few to merge while more come are merged once none does; a busy one waits."""
+    quiet = opened(exact_below=100, merge_most=1000, quiet_after=0.05)
+    busy = opened(folder=quiet._shelf._folder / "busy", exact_below=100, merge_most=1000)
+    for index in (quiet, busy):
+        index.rebuild(1, [(np.arange(1, 1001), vectors(1000))], 1000)
+        assert index.wait_idle(SOON)
+        index.apply(1, adding(1001, 60))
+    deadline = time.monotonic() + SOON
+    while quiet.view(1).loose and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert quiet.view(1).loose == 0
+    assert len(quiet.view(1)) == 1060
+    assert busy.view(1).loose == 60
 
 
 def test_a_full_tail_becomes_a_segment(opened: Callable[..., FaissIndex]) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.domain.errors import ArtifactError
 from app.encoders.artifact import MANIFEST, MODEL, SHIPPED, TOKENIZER, load_artifact
-from app.encoders.onnx import OnnxEncoder
+from app.encoders.onnx import OnnxEncoder, _packed, _padded
 from app.encoders.unknown import unknown_to
 
 ARTIFACT = SHIPPED / "all-minilm-l6-v2"
@@ -66,6 +68,29 @@ def test_a_vector_does_not_depend_on_its_batch(encoder: OnnxEncoder) -> None:
     np.testing.assert_allclose(together, alone, atol=1e-6)
     np.testing.assert_allclose(backwards, alone, atol=1e-6)
     np.testing.assert_allclose(many, np.broadcast_to(alone, many.shape), atol=1e-6)
+
+
+@given(st.lists(st.integers(2, 256), max_size=80))
+def test_packed_calls_are_as_large_as_pays(lengths: list[int]) -> None:
+    """Each text is in one call; a shared one holds 512 tokens and 2,500 padded pairs at most."""
+    calls = _packed(lengths)
+    assert sorted(place for call in calls for place in call) == list(range(len(lengths)))
+    for call in calls:
+        inside = [lengths[place] for place in call]
+        padded = len(inside) * max(inside) ** 2 - sum(length**2 for length in inside)
+        assert len(inside) == 1 or (sum(inside) <= 512 and padded <= 2_500)
+
+
+def test_packed_calls_take_questions_of_mixed_lengths_together() -> None:
+    """Questions of 5 to 16 tokens, as they come, are one call where padding would make three."""
+    lengths = [5, 16, 9, 11, 7, 14, 10, 8, 12, 6]
+    assert len(_packed(lengths)) == 1
+    assert len(_padded(lengths)) == 3
+
+
+def test_calls_of_a_graph_that_computes_padding_are_of_one_length() -> None:
+    """Where padding costs as much as tokens, a text of twice the length has a call of its own."""
+    assert _padded([10, 21, 13, 10]) == [[0, 3, 2], [1]]
 
 
 def test_a_loud_batch_mate_changes_nothing(encoder: OnnxEncoder) -> None:

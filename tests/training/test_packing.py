@@ -1,0 +1,58 @@
+"""The packed graph: the same vectors, whatever shares the call."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from training.errors import TrainingError
+from training.onnx_graph import export_graph
+from training.packing import pack_tokens
+from training.vectors import encode_call, encode_rows, open_session
+
+# The shortest that a tokenizer gives, and longer ones of every kind.
+LENGTHS = (2, 3, 9, 9, 15, 40, 60)
+
+
+def _rows() -> list[list[int]]:
+    rng = np.random.default_rng(0)
+    return [[2, *rng.integers(5, 200, n - 2).tolist(), 3] for n in LENGTHS]
+
+
+@pytest.fixture
+def graph(tiny_model: SentenceTransformer) -> onnx.ModelProto:
+    return export_graph(tiny_model)
+
+
+def test_packed_vectors_are_the_unpacked_ones(graph: onnx.ModelProto) -> None:
+    """Texts of any lengths in one packed call get the vectors they get alone, unpacked."""
+    alone = encode_rows(open_session(graph), _rows(), together=False)
+    packed = encode_call(open_session(pack_tokens(graph)), _rows())
+    np.testing.assert_allclose(packed, alone, atol=1e-6)
+
+
+def test_order_does_not_matter(graph: onnx.ModelProto) -> None:
+    """A text's vector is the same at any place of a call."""
+    session = open_session(pack_tokens(graph))
+    there = encode_call(session, _rows())
+    back = encode_call(session, _rows()[::-1])
+    np.testing.assert_allclose(back[::-1], there, atol=1e-6)
+
+
+def test_linear_layers_see_no_padding(graph: onnx.ModelProto) -> None:
+    """A linear layer is given a row a token: 7 + 2, not 2 x 7."""
+    packed = pack_tokens(graph)
+    name = next(node for node in packed.graph.node if node.op_type == "Gelu").output[0]
+    packed.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    ids = np.array([[2, 5, 6, 7, 8, 9, 3], [2, 3, 0, 0, 0, 0, 0]])
+    mask = (ids > 0).astype(np.int64)
+    (seen,) = open_session(packed).run([name], {"input_ids": ids, "attention_mask": mask})
+    assert seen.shape == (9, 64)
+
+
+def test_refuses_other_graphs(graph: onnx.ModelProto) -> None:
+    """A graph without the parts to change, and so one already packed, is refused."""
+    with pytest.raises(TrainingError, match="leave padding out"):
+        pack_tokens(pack_tokens(graph))
