@@ -51,6 +51,7 @@ def lookup_round(
     systems: Sequence[System], material: Material, number: int, seed: int, budget: Budget
 ) -> dict[str, Any]:
     """Return the figures of each workload by system, ratios to Deja, and agreements."""
+    budget = budget.within(len(material.asked(number, 0)))
     figures: dict[str, dict[str, Figures]] = {}
     best: dict[str, list[str]] = {}
     one, many = figures.setdefault("one", {}), figures.setdefault("many", {})
@@ -88,7 +89,7 @@ def registering_round(
     new = material.registered(number)
     batch, single = new[:BATCH], new[BATCH:]
     quarter = len(single) // 4
-    few = Budget(budget.seconds, 10, min(budget.most, quarter - CLIENTS))
+    few = Budget(budget.seconds, 10, budget.most).within(quarter - CLIENTS)
     for system in systems:
         if not system.most_registering:
             continue

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ SHARES = (0.5, 0.8)  # of a system's own saturation, in the open loops
 AGREEMENT = 0.95
 SAME_VECTORS = (frozenset({"deja", "floor"}), frozenset({"obvious", "txtai", "chroma"}))
 _WARM_UP = 50
+
+_T = TypeVar("_T")
 _PAUSE_SECONDS = 0.5
 
 
@@ -60,6 +63,17 @@ class Budget:
         """Return how many at a rate of so many a second."""
         return max(self.least, min(self.most, round(rate * self.seconds)))
 
+    def within(self, there: int) -> Budget:
+        """Return one for which `there` are enough at any rate."""
+        return Budget(self.seconds, min(self.least, there), min(self.most, there))
+
+    def chosen(self, items: Sequence[_T], rate: float) -> Sequence[_T]:
+        """Return the first of `items`, as many as `count` says. Raises LoadFailed if they lack."""
+        count = self.count(rate)
+        if count > len(items):
+            raise LoadFailed(f"{count} distinct texts are needed, and {len(items)} are there")
+        return items[:count]
+
 
 @contextmanager
 def awake(system: System) -> Iterator[Watch]:
@@ -80,7 +94,7 @@ def lookups(
     # Others than those that count, which would be in a cache afterwards.
     expected = system.ask(warm_up(questions), clients).rate
     with awake(system) as watch:
-        asked = questions[: budget.count(expected)]
+        asked = budget.chosen(questions, expected)
         load = system.ask(asked, clients)
         taken = watch.taken()
     return _closed(load, len(asked), taken), nearest_of(system, load.answers)
@@ -91,7 +105,8 @@ def lookups_when_due(
 ) -> Figures | None:
     """Return an open loop's figures at `rate` a second; None where there is no such thing."""
     with awake(system) as watch:
-        opened = system.ask_when_due(questions[: budget.count(rate)], rate, seed)
+        asked = budget.chosen(questions, rate)
+        opened = system.ask_when_due(asked, rate, seed)
         taken = watch.taken()
     if opened is None:
         return None
@@ -107,8 +122,8 @@ def lookup_batches(system: System, questions: Sequence[str], budget: Budget) -> 
         system.pause()
         return None
     with awake(system) as watch:
-        count = budget.count(_WARM_UP / first.seconds) // LOOKUPS_A_BATCH * LOOKUPS_A_BATCH
-        asked = questions[: max(count, LOOKUPS_A_BATCH)]
+        chosen = budget.chosen(questions, _WARM_UP / first.seconds)
+        asked = chosen[: max(len(chosen) // LOOKUPS_A_BATCH, 1) * LOOKUPS_A_BATCH]
         load = system.ask_batches(asked, LOOKUPS_A_BATCH)
         taken = watch.taken()
     assert load is not None
@@ -125,7 +140,8 @@ def registering(
     system.resume()
     expected = system.register(anchors[:few], clients, size).rate if few else 0.0
     with awake(system) as watch:
-        chosen = anchors[few : few + (budget.count(expected) if few else size)]
+        left = anchors[few:]
+        chosen = budget.chosen(left, expected) if few else left[:size]
         load = system.register(chosen, clients, size)
         taken = watch.taken()
     return _closed(load, len(chosen), taken)
@@ -136,7 +152,7 @@ def registering_when_due(
 ) -> Figures:
     """Return the figures of registering single anchors in an open loop."""
     with awake(server) as watch:
-        operations = server.registering(anchors[: budget.count(rate)], 1)
+        operations = server.registering(budget.chosen(anchors, rate), 1)
         due = schedule(len(operations), rate, seed)
         opened = send_when_due(server.service.port, operations, due, statuses=(200, 201))
         taken = watch.taken()

@@ -79,6 +79,10 @@ class Process:
         return int(line.split()[1]) * 1024
 
 
+# Longer than an index waits, without a change, before it merges what is left.
+QUIET = 7.0
+
+
 @dataclass(slots=True)
 class Service(Process):
     """A running server.
@@ -90,7 +94,7 @@ class Service(Process):
     port: int
     ready_seconds: float = 0.0
 
-    def wait_idle(self, *, quiet: float = 2.0, timeout: float = 900.0) -> float:
+    def wait_idle(self, *, quiet: float = QUIET, timeout: float = 900.0) -> float:
         """Return the seconds until background work was over.
 
         quiet: for so many seconds the process takes less than 3% of a core. They do not count.

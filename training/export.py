@@ -31,6 +31,7 @@ from app.encoders.artifact import (
     SHIPPED,
     TOKENIZER,
     Artifact,
+    Batching,
     Manifest,
     load_artifact,
     write_artifact,
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_OUTPUT = SHIPPED / "all-minilm-l6-v2"
 SMOOTHING = 0.8
-# What `pack_tokens` leaves of the padding, for the manifest.
-BATCHING = "packed"
 # Of 127: the eighth bit overflows on CPUs without VNNI, and costs next to nothing to leave out.
 WEIGHT_LIMIT = 64
 # Points of average precision that int8 may lose, and the pairs below which so little is chance.
@@ -80,6 +79,7 @@ class Exported:
     tokenizer: Tokenizer
     fp32: onnx.ModelProto
     int8: onnx.ModelProto
+    batching: Batching
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of texts, special tokens included, cut at the maximum."""
@@ -105,14 +105,15 @@ class Trained:
     made_of: Mapping[str, Any] | None = None
 
 
-def export_model(model: str = DEFAULT_MODEL) -> Exported:
+def export_model(model: str = DEFAULT_MODEL, *, pack: bool = True) -> Exported:
     """Return the graphs and tokenizer of a pinned name, a folder or a sentence-transformers name.
 
+    pack: let a BERT's graphs compute padding in attention alone; other models' stay as they are.
     Raises TrainingError where the model or torch is missing, or its shape is not supported.
     """
     base = find_base(model)
     loaded = load_model(base)
-    from training.onnx_graph import export_graph, pooling_mode
+    from training.onnx_graph import export_graph, model_type, pooling_mode
 
     tokenizer = Tokenizer.from_str(loaded.tokenizer.backend_tokenizer.to_str())
     max_tokens = int(loaded.max_seq_length)
@@ -121,8 +122,11 @@ def export_model(model: str = DEFAULT_MODEL) -> Exported:
     fp32 = export_graph(loaded)
     ranges = observe(fp32, scale_rows(tokenizer))
     int8 = quantise_static(fp32, ranges, smoothing=SMOOTHING, weight_limit=WEIGHT_LIMIT)
-    graphs = pack_tokens(fp32), pack_tokens(int8)
-    return Exported(base, pooling_mode(loaded), max_tokens, tokenizer, *graphs)
+    # Others number their positions in another way, or have none.
+    batching: Batching = "packed" if pack and model_type(loaded) == "bert" else "padded"
+    if batching == "packed":
+        fp32, int8 = pack_tokens(fp32), pack_tokens(int8)
+    return Exported(base, pooling_mode(loaded), max_tokens, tokenizer, fp32, int8, batching)
 
 
 def export_artifact(
@@ -163,7 +167,7 @@ def export_artifact(
         max_tokens=exported.max_tokens,
         pooling=exported.pooling,
         precision=precision,
-        batching=BATCHING,
+        batching=exported.batching,
         made={
             "origin": base.origin,
             "weights_sha256": exported.base.sha256,
@@ -321,7 +325,7 @@ def _rebuilt(exported: Exported, output: Path, precision: str, release: str) -> 
         )
     made = {**previous.manifest.made, "with": _libraries()}
     update = {"name": output.name, "version": release, "precision": precision, "made": made}
-    update["batching"] = BATCHING
+    update["batching"] = exported.batching
     manifest = previous.manifest.model_copy(update=update)
     files = {name: (previous.path / name).read_bytes() for name in previous.manifest.files}
     files[MODEL] = graph.SerializeToString(deterministic=True)

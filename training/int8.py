@@ -62,7 +62,8 @@ def observe(model: onnx.ModelProto, rows: Sequence[Sequence[int]]) -> dict[str, 
         ids = np.array([row], dtype=np.int64)
         values = session.run(names, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
         for name, value in zip(names, values, strict=True):
-            low, high = value.min(axis=(0, 1)), value.max(axis=(0, 1))
+            axes = tuple(range(value.ndim - 1))
+            low, high = value.min(axis=axes), value.max(axis=axes)
             if name in seen:
                 low = np.minimum(low, seen[name].low)
                 high = np.maximum(high, seen[name].high)

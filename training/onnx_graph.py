@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 OPSET = 17
 
 
+def model_type(model: SentenceTransformer) -> str:
+    """Return what the transformer calls its architecture: `bert`, `mpnet`, …"""
+    return str(model[0].model.config.model_type)
+
+
 def pooling_mode(model: SentenceTransformer) -> str:
     """Return `mean` or `cls`.
 

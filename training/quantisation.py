@@ -199,7 +199,7 @@ def thread_rates(model: onnx.ModelProto, rounds: int) -> dict[str, float]:
 
 def report(pairs: Pairs | None, *, model: str, only: str, rounds: int) -> Iterator[str]:
     """Give the lines of the comparison, Markdown."""
-    exported = export_model(model)
+    exported = export_model(model, pack=False)
     traced = trace(load_model(exported.base))
     rows = exported.rows(pairs.texts if pairs else SAMPLE_TEXTS)
     reference = encode_rows(open_session(exported.fp32), rows, together=True)

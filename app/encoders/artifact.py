@@ -42,6 +42,8 @@ SHIPPED = Path(__file__).resolve().parent.parent / "artifacts"
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
+Batching = Literal["one", "padded", "packed"]
+
 _AGAIN = "export it again, or put back a complete copy"
 
 
@@ -50,10 +52,9 @@ class Manifest(BaseModel):
 
     dimension: of its vectors; max_tokens: special tokens included, longer texts are cut;
     batching: whether texts may share a call of the graph, the shorter ones padded, without changing
-    each other's vectors (`padded`, and `packed` where the graph computes that padding in attention
-    alone) or not (`one`); made: config, data fingerprint, source
-    weights' hash and tool versions; metrics: as measured when it was exported;
-    files: SHA-256 (hex) of every other file of the folder.
+    each other's vectors (`padded`, and `packed` where the linear layers see no padding) or not
+    (`one`); made: config, data fingerprint, source weights' hash and tool versions; metrics: as
+    measured when it was exported; files: SHA-256 (hex) of every other file of the folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +67,7 @@ class Manifest(BaseModel):
     max_tokens: int = Field(gt=2)
     pooling: Literal["mean", "cls"]
     precision: Literal["fp32", "int8"]
-    batching: Literal["one", "padded", "packed"]
+    batching: Batching
     licence: str
     made: dict[str, Any]
     metrics: dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from app.index.view import FaissView
 logger = logging.getLogger("deja.index")
 
 _SHARE = 8  # a merge is due when one row in so many came or went since the last one
+_QUIET_SHARE = 128  # and one in so many once nothing changes it: a large graph is slow to copy
 _CATCH_UP = 256  # changes applied again while the writer waits: about a millisecond
 
 
@@ -48,8 +50,8 @@ class MergeRule:
 
     exact_below: from so many vectors on a flat segment becomes a graph.
     least, most: the bounds of the number of loose rows that are too many.
-    quiet_after: seconds without a change after which `least` of them are: a lookup reads them all,
-    and nothing will make more of them soon.
+    quiet_after: seconds without a change after which fewer are: each lookup reads them all, and no
+    more of them come that a later merge could take along.
     """
 
     exact_below: int
@@ -65,7 +67,7 @@ class MergeRule:
 
     def due_when_quiet(self, view: FaissView) -> bool:
         """Return whether a view should be merged once nothing has changed it for a while."""
-        return self.due(view) or view.loose >= max(1, self.least)
+        return view.loose >= max(1, min(max(len(view) // _QUIET_SHARE, self.least), self.most))
 
 
 class Background:
@@ -92,22 +94,16 @@ class Background:
     def consider(self, collection: int) -> None:
         """Wake the thread if there is work on a collection; call with `changed` held."""
         state = self.collections.get(collection)
-        if state is None:
+        if state is None or self._due_at(state) == math.inf:
             self._due.discard(collection)
-        elif state.unsaved is not None or self._rule.due(state.view):
+        else:
             self._due.add(collection)
             self.changed.notify_all()
-        elif self._rule.due_when_quiet(state.view):
-            if collection not in self._due:
-                self._due.add(collection)
-                self.changed.notify_all()  # to wait no longer than until it may be quiet
-        else:
-            self._due.discard(collection)
 
     def wait_idle(self, timeout: float) -> bool:
         """Return whether there was nothing left to do within `timeout` seconds."""
         with self.changed:
-            return self.changed.wait_for(lambda: not self._busy and not self._ready(), timeout)
+            return self.changed.wait_for(lambda: not (self._busy or self._expecting()), timeout)
 
     def stop(self, timeout: float) -> bool:
         """End the thread; return whether it ended in time, False also if it had been told before.
@@ -149,25 +145,42 @@ class Background:
     def _ready(self) -> list[int]:
         """Return the collections to tend now, the smallest first; call with `changed` held."""
         now = time.monotonic()
-        ready = []
+        states = self.collections
+        ready = [collection for collection in self._due if self._due_at(states[collection]) <= now]
+        return sorted(ready, key=lambda collection: len(states[collection].view))
+
+    def _due_at(self, state: Collection) -> float:
+        """Return the monotonic second from which on there is something to do; infinity for none."""
+        save_at = math.inf if state.unsaved is None else state.save_at
+        return min(save_at, self._merge_due_at(state))
+
+    def _merge_due_at(self, state: Collection) -> float:
+        if self._rule.due(state.view):
+            return state.merge_at
+        if self._rule.due_when_quiet(state.view):
+            return max(state.merge_at, state.changed_at + self._rule.quiet_after)
+        return math.inf
+
+    def _expecting(self) -> bool:
+        """Return whether something is to do now, or once it is quiet; call with `changed` held."""
+        now = time.monotonic()
         for collection in self._due:
             state = self.collections[collection]
-            save = state.unsaved is not None and state.save_at <= now
-            if save or self._merge_now(state, now):
-                ready.append(collection)
-        return sorted(ready, key=lambda collection: len(self.collections[collection].view))
+            failed = max(state.merge_at, state.save_at) > now
+            if self._due_at(state) <= (now if failed else now + self._rule.quiet_after):
+                return True
+        return False
 
-    def _merge_now(self, state: Collection, now: float) -> bool:
-        quiet = now - state.changed_at >= self._rule.quiet_after
-        due = self._rule.due_when_quiet if quiet else self._rule.due
-        return state.merge_at <= now and due(state.view)
+    def _pause(self) -> float | None:
+        """Return the seconds until something is to do, None for never; `changed` is held."""
+        times = [self._due_at(self.collections[collection]) for collection in self._due]
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _work(self) -> None:
         while True:
             with self.changed:
                 while not self._stopping and not (ready := self._ready()):
-                    pause = min(self._retry_after, self._rule.quiet_after)
-                    self.changed.wait(pause if self._due else None)
+                    self.changed.wait(self._pause())
                 if self._stopping:
                     return
                 self._busy = True
@@ -194,7 +207,7 @@ class Background:
 
         try:
             self._try_save(collection, state, pace)
-            if self._merge_now(state, time.monotonic()):
+            if self._merge_due_at(state) <= time.monotonic():
                 self._merge(collection, state, pace)
                 self._try_save(collection, state, pace)
         except Abandoned:

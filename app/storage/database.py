@@ -83,8 +83,6 @@ def _configure(engine: Engine) -> None:
             "temp_store = MEMORY",
             "cache_size = -16000",
             "journal_size_limit = 67108864",
-            # Pages, 32 MB: only what `checkpoints` cannot do is left to a commit.
-            "wal_autocheckpoint = 8000",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

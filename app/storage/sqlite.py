@@ -17,7 +17,6 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from app.domain.anchors import Anchor, Change, Collection
 from app.domain.errors import DataFolderError, StorageFailed
 from app.storage import schema as tables
-from app.storage.checkpoints import Checkpoints
 from app.storage.database import open_engine, plain_words
 from app.storage.feedback import FeedbackReads
 from app.storage.jobs import JobReader
@@ -47,7 +46,6 @@ class SqliteAnchorStore(Reader, JobReader):
         except DBAPIError as error:
             self._engine.dispose()
             raise DataFolderError(f"{path}: {plain_words(error)}") from error
-        self._checkpoints = Checkpoints(path)
         super().__init__(self._engine.connect, number)
         self.feedback = FeedbackReads(self._engine.connect)
         # Every lookup begins with its collection; asking SQL each time costs as much as the search.
@@ -135,7 +133,6 @@ class SqliteAnchorStore(Reader, JobReader):
             raise StorageFailed(plain_words(error)) from error
         except SQLAlchemyError as error:
             raise StorageFailed(f"the database cannot be written now ({error})") from error
-        self._checkpoints.committed()
         if transaction.changed_collections:
             self._forget_collections()
 
@@ -237,7 +234,6 @@ class SqliteAnchorStore(Reader, JobReader):
 
     def close(self) -> None:
         """Close the database; no other thread may be using it."""
-        self._checkpoints.close()
         for connection in self._lent:
             connection.close()
         self._engine.dispose()

@@ -15,14 +15,13 @@ from benchmarks.growth.anchors import BATCH, body, parts
 from benchmarks.growth.steady import Asking, Steady, summary
 from benchmarks.load import post
 from benchmarks.main_job import ANCHORS, IN_FLIGHT, expect_anchors
-from benchmarks.service import Service, ServiceFailed, Watch
+from benchmarks.service import QUIET, Service, ServiceFailed, Watch
 
 STEADY_RATE = 20.0  # questions a second while the service does other work
 TRICKLE_REQUEST = 8  # anchors; more than what the service takes for one person's
 TRICKLE_RATE = 128.0  # anchors a second
 _LONGEST = 4 * 3600.0  # seconds for a part of an import, or for the background
 _WITH_LOOKUPS = 5  # one anchor in so many is imported while lookups are made
-_QUIET = 8.0  # seconds; longer than an index waits before it merges what is left
 _QUIET_SHARE = 0.6  # of a core: less than a merge takes, more than a few lookups a second
 
 
@@ -74,7 +73,7 @@ class Trickle:
 
 
 def merge_rows(count: int) -> int:
-    """Return how many new rows make the index merge, with `count` anchors: see `MergeRule`."""
+    """Return how many rows make `count` anchors merge while more come: see `MergeRule`."""
     return min(max(count // 8, 2_048), 16_384)
 
 
@@ -177,7 +176,7 @@ def until_quiet(service: Service, data: Path) -> float:
     """
     begun = last = time.perf_counter()
     while (now := time.perf_counter()) < begun + _LONGEST:
-        if now - last >= _QUIET:
+        if now - last >= QUIET:
             return last - begun
         before = service.cpu_seconds()
         time.sleep(1)

@@ -68,6 +68,16 @@ def test_a_budget_is_kept_within_its_bounds() -> None:
     assert [budget.count(rate) for rate in (50.0, 1.0, 1_000.0)] == [100, 20, 150]
 
 
+def test_a_budget_asks_for_no_more_than_there_is() -> None:
+    """Within 90 texts, 90 are asked at any rate; what lacks some fails, and is never cut short."""
+    budget = Budget(2.0, 20, 150)
+    texts = [str(number) for number in range(90)]
+    assert budget.within(90).chosen(texts, 1_000.0) == texts
+    assert budget.within(10).chosen(texts, 1.0) == texts[:10]
+    with pytest.raises(LoadFailed, match="150 distinct texts are needed, and 90 are there"):
+        budget.chosen(texts, 1_000.0)
+
+
 def test_a_size_counts_what_a_package_needs() -> None:
     """FastAPI needs pydantic; what only its extras need does not count."""
     found = closure(["fastapi"])

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import threading
 import time
@@ -54,6 +55,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., FaissIndex]]:
             "dimension": DIMENSION,
         }
         settings |= {"folder": tmp_path / "index", "merge_least": 50, "merge_most": 100}
+        settings |= {"quiet_after": math.inf}
         indexes.append(FaissIndex(**(settings | options)))
         return indexes[-1]
 
@@ -95,19 +97,18 @@ def folders(root: Path, collection: int = 1) -> list[Path]:
 
 
 def test_a_quiet_collection_is_merged_sooner(opened: Callable[..., FaissIndex]) -> None:
-    """Rows too few to merge while more come are merged once none does; a busy one waits."""
-    quiet = opened(exact_below=100, merge_most=1000, quiet_after=0.05)
-    busy = opened(folder=quiet._shelf._folder / "busy", exact_below=100, merge_most=1000)
-    for index in (quiet, busy):
-        index.rebuild(1, [(np.arange(1, 1001), vectors(1000))], 1000)
-        assert index.wait_idle(SOON)
-        index.apply(1, adding(1001, 60))
-    deadline = time.monotonic() + SOON
-    while quiet.view(1).loose and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert quiet.view(1).loose == 0
-    assert len(quiet.view(1)) == 1060
-    assert busy.view(1).loose == 60
+    """Rows too few to merge while more come are merged once none does."""
+    index = opened(exact_below=100, merge_most=1000, quiet_after=1.0)
+    index.rebuild(1, [(np.arange(1, 1001), vectors(1000))], 1000)
+    assert index.wait_idle(SOON)
+    index.apply(1, adding(1001, 60))
+    for seq in range(1061, 1101):  # two seconds, in which it is never quiet for one
+        time.sleep(0.05)
+        index.apply(1, adding(seq, 1))
+        assert index.view(1).loose == seq - 1000
+    assert index.wait_idle(SOON)
+    assert index.view(1).loose == 0
+    assert len(index.view(1)) == 1100
 
 
 def test_a_full_tail_becomes_a_segment(opened: Callable[..., FaissIndex]) -> None:
