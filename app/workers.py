@@ -20,8 +20,8 @@ from app.domain.errors import NotReady, Overloaded
 
 # Bulk work gets at least one turn in so many, or a busy hour of lookups would starve an import.
 INTERACTIVE_RUN = 8
-# Lengths differ, and only texts of about the same length share a call of the encoder: of sixteen
-# more do than of eight. The first of them waits for the last.
+# Weights come from memory once a call, however many rows it has: sixteen share them better than
+# eight. The first of them waits for the last.
 TOGETHER = 16
 
 _T = TypeVar("_T")

@@ -1,7 +1,7 @@
 """Turn a sentence-transformers model into an encoder artifact: `python -m training.export`.
 
-One ONNX graph with pooling and normalisation inside, int8 for CPUs, which computes padding in
-attention alone; its tokenizer, calibration, model card and manifest. The same weights and library
+One ONNX graph with pooling and normalisation inside, int8 for CPUs, the linear layers of a BERT
+without padding; its tokenizer, calibration, model card and manifest. The same weights and library
 versions give the same bytes.
 """
 
@@ -108,7 +108,7 @@ class Trained:
 def export_model(model: str = DEFAULT_MODEL, *, pack: bool = True) -> Exported:
     """Return the graphs and tokenizer of a pinned name, a folder or a sentence-transformers name.
 
-    pack: let a BERT's graphs compute padding in attention alone; other models' stay as they are.
+    pack: leave padding out of the linear layers of a BERT; other models' graphs stay as they are.
     Raises TrainingError where the model or torch is missing, or its shape is not supported.
     """
     base = find_base(model)

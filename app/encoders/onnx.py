@@ -24,7 +24,7 @@ _TOKENS_A_CALL = 512
 # padding is computed and thrown away.
 _PADDING = 1.35
 # Pairs of places that the attention of a packed graph may compute for nothing: about what a call of
-# its own costs. All else in such a graph computes tokens alone.
+# its own costs. The linear layers of such a graph see no padding.
 _PADDED_PAIRS = 2_500
 
 
@@ -112,7 +112,7 @@ def _padded(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def _packed(lengths: Sequence[int]) -> list[list[int]]:
-    """Return which texts share a call of a graph that computes padding in attention alone.
+    """Return which texts share a call of a graph whose linear layers see no padding.
 
     lengths: of each text, in tokens.
     """

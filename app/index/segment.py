@@ -111,8 +111,8 @@ class Segment:
 def effort(nodes: int, k: int) -> int:
     """Return how many candidates a graph search keeps (efSearch).
 
-    Fitted so that recall@10 stays at 0.99 or above, also with a fifth of the rows dead: what it
-    takes grows with the answer's length, and slowly with the graph.
+    Chosen so that recall@10 stays at 0.99 or above, also with a fifth of the rows dead (decision 3
+    has figures): what it takes grows with the answer's length, and slowly with the graph.
     """
     return 96 + int(24 * math.log2(max(nodes / 20_000, 1))) + 2 * k
 

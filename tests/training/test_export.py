@@ -36,6 +36,7 @@ from training.export import (
     publish_artifact,
 )
 from training.metrics import average_precision
+from training.packing import pack_tokens
 from training.sample_texts import SAMPLE_TEXTS
 from training.vectors import encode_call, encode_rows, open_session, pair_similarities
 from training.weights import find_base
@@ -68,6 +69,27 @@ def test_a_fresh_export_has_the_committed_vectors(rebuilt: Artifact) -> None:
     np.testing.assert_allclose(
         fresh.encode(SAMPLE_TEXTS).vectors, shipped.encode(SAMPLE_TEXTS).vectors, atol=1e-3
     )
+
+
+def test_only_a_bert_is_packed(
+    exported: Exported, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its linear layers see no padding; a graph that numbers positions otherwise stays as it is."""
+    assert exported.batching == "packed"
+    monkeypatch.setattr("training.onnx_graph.model_type", lambda _: "roberta")
+    other = export_model(str(tiny_model_folder))
+    assert other.batching == "padded"
+    assert pack_tokens(other.int8).graph.node[0].op_type == "NonZero"  # so it was not packed yet
+
+
+def test_a_rebuild_says_how_its_graph_pads(exported: Exported, tmp_path: Path) -> None:
+    """An artifact of before gets the new graph with the word for it, in place of its own."""
+    folder = tmp_path / "all-minilm-l6-v2"
+    shutil.copytree(COMMITTED, folder)
+    before = load_artifact(folder)
+    files = {name: (folder / name).read_bytes() for name in before.manifest.files}
+    write_artifact(folder, before.manifest.model_copy(update={"batching": "padded"}), files)
+    assert export_artifact(exported, folder).manifest.batching == "packed"
 
 
 def test_a_rebuild_without_pairs_keeps_calibration_and_figures(rebuilt: Artifact) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from training.errors import TrainingError
+from training.int8 import observe
 from training.onnx_graph import export_graph
 from training.packing import pack_tokens
 from training.vectors import encode_call, encode_rows, open_session
@@ -52,7 +53,23 @@ def test_linear_layers_see_no_padding(graph: onnx.ModelProto) -> None:
     assert seen.shape == (9, 64)
 
 
+def test_ranges_are_those_of_the_unpacked_graph(graph: onnx.ModelProto) -> None:
+    """A channel's least and greatest activation are the same, whichever graph is asked."""
+    before, after = observe(graph, _rows()), observe(pack_tokens(graph), _rows())
+    assert before.keys() == after.keys()
+    for name, seen in before.items():
+        assert seen.low.ndim == 1
+        np.testing.assert_allclose(after[name].low, seen.low, atol=1e-5)
+        np.testing.assert_allclose(after[name].high, seen.high, atol=1e-5)
+
+
 def test_refuses_other_graphs(graph: onnx.ModelProto) -> None:
-    """A graph without the parts to change, and so one already packed, is refused."""
+    """One already packed is refused, and one without position embeddings or attention."""
     with pytest.raises(TrainingError, match="leave padding out"):
         pack_tokens(pack_tokens(graph))
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Abs", ["x"], ["y"], name="abs")
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    other = onnx.helper.make_graph([node], "other", [value], [result])
+    with pytest.raises(TrainingError, match="leave padding out"):
+        pack_tokens(onnx.helper.make_model(other))
