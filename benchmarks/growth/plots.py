@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchmarks import drawing
 from benchmarks.growth.results import Json, finished
 from benchmarks.growth.targets import (
     LEAST_IMPORT,
@@ -19,34 +19,10 @@ from benchmarks.growth.targets import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 5.6, 3.8  # inches
-# Read on white and on black alike, and told apart by those who see no red or green.
-_COLOURS = ("#0b76b8", "#d1671f", "#2a9a6b", "#8f63b8")
-_GREY = "#808080"
 _MOST_TICKS = 4
-# Any: the stubs list every setting there is by name.
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": _GREY,
-    "axes.edgecolor": _GREY,
-    "axes.labelcolor": _GREY,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": "none",
-    "grid.color": _GREY,
-    "grid.alpha": 0.25,
-    "xtick.color": _GREY,
-    "ytick.color": _GREY,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "deja-scale",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,27 +149,20 @@ def svg(plot: Plot) -> str:
 
     Raises SystemExit where Matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SystemExit(f"plots need matplotlib ({error}); install the training extra") from error
-    drawn = io.BytesIO()
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        FigureCanvasSVG(figure)
-        _draw(figure.add_subplot(), plot)
-        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
-    return "\n".join(line.rstrip() for line in drawn.getvalue().decode().splitlines()) + "\n"
+    return drawing.svg(WIDTH, HEIGHT, lambda figure: _draw(figure, plot))
 
 
-def _draw(axes: Axes, plot: Plot) -> None:
-    for line, colour in zip(plot.lines, _COLOURS, strict=False):
+def _draw(figure: Figure, plot: Plot) -> None:
+    axes = figure.add_subplot()
+    for line, colour in zip(plot.lines, drawing.COLOURS, strict=False):
         axes.plot(line.at, line.values, color=colour, marker="o", markersize=3.5, label=line.name)
     if plot.target is not None:
         axes.axhline(
-            plot.target, color=_GREY, linewidth=1.2, linestyle=(0, (4, 3)), label=plot.target_name
+            plot.target,
+            color=drawing.GREY,
+            linewidth=1.2,
+            linestyle=(0, (4, 3)),
+            label=plot.target_name,
         )
     axes.set_xscale("log")
     axes.set_xlabel("anchors")
@@ -211,8 +180,6 @@ def _draw(axes: Axes, plot: Plot) -> None:
         axes.yaxis.set_minor_formatter(lambda _value, _position: "")
     else:
         axes.set_ylim(plot.span[0], plot.span[1])
-    figure = axes.get_figure()
-    assert figure is not None
     figure.legend(fontsize=8, loc="outside lower center", ncols=2)
 
 
