@@ -1,4 +1,4 @@
-"""Leave padding out of every layer of an exported encoder but attention."""
+"""Leave padding out of the linear layers of an exported encoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FLAT = "packed.flat"
 
 
 def pack_tokens(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph, inputs and output as before, that computes padding in attention only.
+    """Return the graph, inputs and output as before, whose linear layers see no padding.
 
     The tokens of all texts become one list, (tokens, dim), as the graph starts. Around attention
     they are laid out as (texts, longest, dim), where padding holds some token's copy, which the

@@ -94,11 +94,13 @@ class Background:
     def consider(self, collection: int) -> None:
         """Wake the thread if there is work on a collection; call with `changed` held."""
         state = self.collections.get(collection)
-        if state is None or self._due_at(state) == math.inf:
-            self._due.discard(collection)
-        else:
+        if state is not None and self._due_at(state) < math.inf:
             self._due.add(collection)
-            self.changed.notify_all()
+        elif collection in self._due:
+            self._due.remove(collection)
+        else:
+            return
+        self.changed.notify_all()  # the thread, or who waits until it has nothing left to do
 
     def wait_idle(self, timeout: float) -> bool:
         """Return whether there was nothing left to do within `timeout` seconds."""
@@ -164,12 +166,11 @@ class Background:
     def _expecting(self) -> bool:
         """Return whether something is to do now, or once it is quiet; call with `changed` held."""
         now = time.monotonic()
-        for collection in self._due:
-            state = self.collections[collection]
-            failed = max(state.merge_at, state.save_at) > now
-            if self._due_at(state) <= (now if failed else now + self._rule.quiet_after):
-                return True
-        return False
+        return any(
+            (state.unsaved is not None and state.save_at <= now)
+            or (state.merge_at <= now and self._merge_due_at(state) < math.inf)
+            for state in map(self.collections.__getitem__, self._due)
+        )
 
     def _pause(self) -> float | None:
         """Return the seconds until something is to do, None for never; `changed` is held."""

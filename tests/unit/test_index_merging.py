@@ -25,7 +25,7 @@ from tests.unit.index_parts import (
 
 def test_a_quiet_collection_is_merged_sooner(open_index: Callable[..., FaissIndex]) -> None:
     """Rows too few to merge while more come are merged once none does."""
-    index = open_index(exact_below=100, merge_most=1000, quiet_after=1.0)
+    index = open_index(exact_below=100, merge_most=1000, quiet_after=2.0)
     index.rebuild(1, [(np.arange(1, 1001), vectors(1000))], 1000)
     assert index.wait_idle(SOON)
     index.apply(1, adding(1001, 60))
@@ -36,6 +36,34 @@ def test_a_quiet_collection_is_merged_sooner(open_index: Callable[..., FaissInde
     assert index.wait_idle(SOON)
     assert index.view(1).loose == 0
     assert len(index.view(1)) == 1100
+
+
+def test_a_large_collection_waits_for_more_before_it_is_merged_in_quiet(
+    open_index: Callable[..., FaissIndex],
+) -> None:
+    """With 1,300 rows ten are a 128th: nine stay, however quiet it is, and ten do not."""
+    index = open_index(exact_below=100, merge_least=1, merge_most=1000, quiet_after=0.2)
+    index.rebuild(1, [(np.arange(1, 1301), vectors(1300))], 1300)
+    assert index.wait_idle(SOON)
+    index.apply(1, adding(1301, 9))
+    started = time.monotonic()
+    assert index.wait_idle(SOON)
+    assert time.monotonic() - started < 0.2  # it did not even wait
+    assert index.view(1).loose == 9
+    index.apply(1, adding(1310, 1))
+    assert index.wait_idle(SOON)
+    assert index.view(1).loose == 0
+
+
+def test_who_waits_is_told_that_nothing_is_left(open_index: Callable[..., FaissIndex]) -> None:
+    """A collection that is dropped while it waits for quiet is no longer waited for."""
+    index = open_index(exact_below=1000, merge_most=1000, quiet_after=3600.0)
+    index.rebuild(1, [(np.arange(1, 801), vectors(800))], 800)
+    assert index.wait_idle(SOON)
+    index.apply(1, adding(801, 60))
+    assert not index.wait_idle(0.05)
+    threading.Timer(0.1, index.drop, [1]).start()
+    assert index.wait_idle(SOON)
 
 
 def test_a_full_tail_becomes_a_segment(open_index: Callable[..., FaissIndex]) -> None:
