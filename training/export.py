@@ -324,8 +324,13 @@ def _rebuilt(exported: Exported, output: Path, precision: str, release: str) -> 
             f"{change:.4f}; give --pairs FILE"
         )
     made = {**previous.manifest.made, "with": _libraries()}
-    update = {"name": output.name, "version": release, "precision": precision, "made": made}
-    update["batching"] = exported.batching
+    update = {
+        "name": output.name,
+        "version": release,
+        "precision": precision,
+        "batching": exported.batching,
+        "made": made,
+    }
     manifest = previous.manifest.model_copy(update=update)
     files = {name: (previous.path / name).read_bytes() for name in previous.manifest.files}
     files[MODEL] = graph.SerializeToString(deterministic=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,16 +76,16 @@ class OnnxEncoder:
             encoding = self._tokenizer.encode(text)
             rows.append(encoding.ids)
             truncated.append(bool(encoding.overflowing))
-        for places in self._calls(rows):
+        for places in self._shared(rows):
             vectors[places] = self._run([rows[place] for place in places])
         return Encoded(vectors, tuple(len(row) for row in rows), tuple(truncated))
 
-    def _calls(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    def _shared(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
         """Return which texts go through the graph together, by place."""
         if self._manifest.batching == "one" or len(rows) == 1:
             return [[place] for place in range(len(rows))]
-        lengths = [len(row) for row in rows]
-        return _packed(lengths) if self._manifest.batching == "packed" else _padded(lengths)
+        fits = _fits_packed if self._manifest.batching == "packed" else _fits_padded
+        return _calls([len(row) for row in rows], fits)
 
     def _run(self, rows: list[list[int]]) -> NDArray[np.float32]:
         """Return the vectors, (n, dim) float32, of token rows, padded to the longest."""
@@ -93,41 +93,32 @@ class OnnxEncoder:
         return vectors
 
 
-def _padded(lengths: Sequence[int]) -> list[list[int]]:
-    """Return which texts share a call of a graph that computes padding like tokens, by place.
+def _calls(lengths: Sequence[int], fits: Callable[[list[int], int], bool]) -> list[list[int]]:
+    """Return which texts share a call, by place, the shortest first.
 
-    lengths: of each text, in tokens.
+    lengths: of each text, in tokens. fits: whether one at least as long may join those of a call.
     """
     calls: list[list[int]] = []
-    shortest = 0
+    inside: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        length = lengths[place]
-        room = bool(calls) and (len(calls[-1]) + 1) * length <= _TOKENS_A_CALL
-        if room and length <= shortest * _PADDING + 1:
-            calls[-1].append(place)
-        else:
-            calls.append([place])
-            shortest = length
+        if not inside or not fits(inside, lengths[place]):
+            calls.append([])
+            inside = []
+        calls[-1].append(place)
+        inside.append(lengths[place])
     return calls
 
 
-def _packed(lengths: Sequence[int]) -> list[list[int]]:
-    """Return which texts share a call of a graph whose linear layers see no padding.
+def _fits_padded(inside: list[int], length: int) -> bool:
+    """Return whether a text fits where every layer computes padding like tokens."""
+    padded = (len(inside) + 1) * length
+    return padded <= _TOKENS_A_CALL and length <= inside[0] * _PADDING + 1
 
-    lengths: of each text, in tokens.
-    """
-    calls: list[list[int]] = []
-    tokens = pairs = 0
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        length = lengths[place]
-        tokens, pairs = tokens + length, pairs + length**2
-        padded = (len(calls[-1]) + 1) * length**2 - pairs if calls else 0
-        if calls and tokens <= _TOKENS_A_CALL and padded <= _PADDED_PAIRS:
-            calls[-1].append(place)
-        else:
-            calls.append([place])
-            tokens, pairs = length, length**2
-    return calls
+
+def _fits_packed(inside: list[int], length: int) -> bool:
+    """Return whether a text fits where the linear layers see no padding."""
+    pairs = len(inside) * length**2 - sum(other**2 for other in inside)
+    return sum(inside) + length <= _TOKENS_A_CALL and pairs <= _PADDED_PAIRS
 
 
 def _load_tokenizer(artifact: Artifact) -> Tokenizer:

@@ -48,6 +48,12 @@ class Gate:
         self.opened.wait(SOON)
 
 
+def settle(index: FaissIndex, changes: list[Change]) -> None:
+    """Apply changes to collection 1, and wait until the background has nothing left to do."""
+    index.apply(1, changes)
+    assert index.wait_idle(SOON)
+
+
 def same_answers(index: FaissIndex, changes: list[Change], k: int = 10) -> bool:
     """Return whether collection 1 answers as if `changes` were all that ever happened to it."""
     expected = MemoryIndex(DIMENSION)

@@ -19,6 +19,7 @@ from tests.unit.index_parts import (
     deleting,
     folders,
     same_answers,
+    settle,
     vectors,
 )
 
@@ -50,8 +51,7 @@ def test_a_large_collection_waits_for_more_before_it_is_merged_in_quiet(
     assert index.wait_idle(SOON)
     assert time.monotonic() - started < 0.2  # it did not even wait
     assert index.view(1).loose == 9
-    index.apply(1, adding(1310, 1))
-    assert index.wait_idle(SOON)
+    settle(index, adding(1310, 1))
     assert index.view(1).loose == 0
 
 
@@ -70,12 +70,10 @@ def test_a_full_tail_becomes_a_segment(open_index: Callable[..., FaissIndex]) ->
     """Once enough rows are loose they are merged, and every answer stays the same."""
     index = open_index()
     changes = adding(1, 60) + deleting(61, range(1, 11))
-    index.apply(1, changes[:49])
-    assert index.wait_idle(SOON)
+    settle(index, changes[:49])
     assert (len(index.view(1).segment), index.view(1).loose) == (0, 49)
     held = index.view(1)
-    index.apply(1, changes[49:])
-    assert index.wait_idle(SOON)
+    settle(index, changes[49:])
     view = index.view(1)
     assert (view.segment.kind, len(view.segment), view.loose, view.seq) == ("flat", 50, 0, 70)
     assert (len(held), held.loose) == (49, 49)
@@ -85,10 +83,8 @@ def test_a_full_tail_becomes_a_segment(open_index: Callable[..., FaissIndex]) ->
 def test_dead_rows_are_merged_away(open_index: Callable[..., FaissIndex]) -> None:
     """Deletions alone lead to a merge, too, down to a segment without rows."""
     index = open_index()
-    index.apply(1, adding(1, 60))
-    assert index.wait_idle(SOON)
-    index.apply(1, deleting(61, range(1, 61)))
-    assert index.wait_idle(SOON)
+    settle(index, adding(1, 60))
+    settle(index, deleting(61, range(1, 61)))
     view = index.view(1)
     assert (len(view), len(view.segment), view.loose) == (0, 0, 0)
     assert index.saved_seq(1) == 120
@@ -98,11 +94,9 @@ def test_a_large_collection_gets_a_graph(open_index: Callable[..., FaissIndex]) 
     """From `exact_below` vectors on the segment is a graph; below, it is searched exhaustively."""
     index = open_index(exact_below=300)
     changes = adding(1, 300)
-    index.apply(1, changes[:299])
-    assert index.wait_idle(SOON)
+    settle(index, changes[:299])
     assert index.view(1).segment.kind == "flat"
-    index.apply(1, changes[299:])
-    assert index.wait_idle(SOON)
+    settle(index, changes[299:])
     assert (index.view(1).segment.kind, index.view(1).loose) == ("hnsw", 0)
     assert same_answers(index, changes)
 
@@ -113,12 +107,10 @@ def test_a_graph_is_extended_while_few_of_its_rows_are_dead(
     """A merge adds to a copy of the graph and leaves dead rows in it, which no answer shows."""
     index = open_index(exact_below=300)
     changes = adding(1, 400)
-    index.apply(1, changes)
-    assert index.wait_idle(SOON)
+    settle(index, changes)
     before = index.view(1)
     changes += deleting(401, range(1, 41)) + adding(441, 60)
-    index.apply(1, changes[400:])
-    assert index.wait_idle(SOON)
+    settle(index, changes[400:])
     view = index.view(1)
     assert (len(view.segment), view.dead, len(view.tail)) == (460, 40, 0)
     assert len(before.segment) == 400
@@ -131,16 +123,13 @@ def test_tombstones_do_not_count_again(
     """Dead rows that a merge left in a graph are not due for another merge by themselves."""
     index = open_index(exact_below=300)
     changes = adding(1, 400)
-    index.apply(1, changes)
-    assert index.wait_idle(SOON)
+    settle(index, changes)
     changes += deleting(401, range(1, 61))
-    index.apply(1, changes[400:])
-    assert index.wait_idle(SOON)
+    settle(index, changes[400:])
     segment = index.view(1).segment
     assert (index.view(1).dead, index.view(1).loose, index.saved_seq(1)) == (60, 0, 460)
     changes += deleting(461, range(61, 70))
-    index.apply(1, changes[460:])
-    assert index.wait_idle(SOON)
+    settle(index, changes[460:])
     assert index.view(1).segment is segment
     assert (index.view(1).dead, index.view(1).loose, index.saved_seq(1)) == (69, 9, 460)
     assert [path.name for path in folders(tmp_path)] == ["00000000000000000460-000002"]
@@ -151,11 +140,9 @@ def test_a_graph_with_many_dead_rows_is_built_anew(open_index: Callable[..., Fai
     """A fifth of dead rows is too much: the new graph holds the live ones only."""
     index = open_index(exact_below=300)
     changes = adding(1, 400)
-    index.apply(1, changes)
-    assert index.wait_idle(SOON)
+    settle(index, changes)
     changes += deleting(401, range(1, 81))
-    index.apply(1, changes[400:])
-    assert index.wait_idle(SOON)
+    settle(index, changes[400:])
     view = index.view(1)
     assert (view.segment.kind, len(view.segment), view.dead) == ("hnsw", 320, 0)
     assert same_answers(index, changes)
@@ -167,11 +154,9 @@ def test_a_graph_too_small_by_now_is_searched_exhaustively(
     """As soon as a collection has shrunk below `exact_below`, its answers are exact."""
     index = open_index(exact_below=300, merge_least=1000, merge_most=1000)
     changes = adding(1, 300)
-    index.apply(1, changes)
-    assert index.wait_idle(SOON)
+    settle(index, changes)
     changes += deleting(301, range(1, 51))
-    index.apply(1, changes[300:])
-    assert index.wait_idle(SOON)
+    settle(index, changes[300:])
     view = index.view(1)
     assert (view.segment.kind, view.dead, len(view)) == ("hnsw", 50, 250)
     assert same_answers(index, changes)
@@ -183,12 +168,10 @@ def test_copies_do_not_break_a_graph(open_index: Callable[..., FaissIndex], tmp_
     rows = np.concatenate([rows, vectors(200, seed=6)])
     changes = [Change(seq, None, row) for seq, row in enumerate(rows, 1)]
     index = open_index(exact_below=300)
-    index.apply(1, changes[:900])
-    assert index.wait_idle(SOON)
+    settle(index, changes[:900])
     assert (len(index.view(1).segment), index.view(1).segment.nodes) == (900, 140)
     changes += [*deleting(1001, range(1, 31)), Change(1031, None, rows[0])]
-    index.apply(1, changes[900:])
-    assert index.wait_idle(SOON)
+    settle(index, changes[900:])
     assert (len(index.view(1).segment), index.view(1).segment.nodes) == (1001, 240)
     assert same_answers(index, changes, k=50)
 
@@ -205,8 +188,7 @@ def test_a_node_dies_with_its_last_row(open_index: Callable[..., FaissIndex]) ->
     rows[[10, 20]] = rows[0]
     changes = [Change(seq, None, row) for seq, row in enumerate(rows, 1)]
     index = open_index(exact_below=100)
-    index.apply(1, changes)
-    assert index.wait_idle(SOON)
+    settle(index, changes)
     question = rows[0].astype(np.float32)
     found = [index.view(1).search(question, 3).seqs.tolist()]
     for seq, removed in enumerate([1, 21, 11], 301):
@@ -281,8 +263,7 @@ def test_small_collections_do_not_wait_for_a_large_one(
             index.apply(2, adding(1001, 60))
 
     index = open_index(exact_below=300, pace=pace)
-    index.apply(1, adding(1, 1000))
-    assert index.wait_idle(SOON)
+    settle(index, adding(1, 1000))
     assert len(index.view(1).segment) == 1000
     assert steps[0] == 0
     assert 60 in steps[1:-3]
@@ -330,8 +311,7 @@ def test_a_failing_merge_leaves_the_index_serving(
     index = open_index(pace=pace, retry_after=0.0)
     changes = adding(1, 60)
     with caplog.at_level(logging.ERROR, "deja.index"):
-        index.apply(1, changes)
-        assert index.wait_idle(SOON)
+        settle(index, changes)
     assert [record.getMessage() for record in caplog.records] == [
         "collection 1: not merged, tried again in 0 s"
     ]

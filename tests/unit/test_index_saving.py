@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.index.faiss_index import FaissIndex
-from tests.unit.index_parts import SOON, Gate, adding, deleting, folders, same_answers
+from tests.unit.index_parts import SOON, Gate, adding, deleting, folders, same_answers, settle
 
 
 @pytest.mark.parametrize("exact_below", [1000, 100])
@@ -21,11 +21,9 @@ def test_what_is_saved_comes_back(
     """A later start loads the segment with its dead rows, and replays only what came after."""
     index = open_index(exact_below=exact_below)
     changes = adding(1, 200)
-    index.apply(1, changes)
-    assert index.wait_idle(SOON)
+    settle(index, changes)
     changes += deleting(201, range(1, 31)) + adding(231, 20)
-    index.apply(1, changes[200:])
-    assert index.wait_idle(SOON)
+    settle(index, changes[200:])
     kind = index.view(1).segment.kind
     changes += adding(251, 10)
     index.apply(1, changes[250:])
@@ -96,10 +94,8 @@ def test_what_cannot_be_saved_is_tried_again(
     try:
         with caplog.at_level(logging.INFO, "deja.index"):
             changes = adding(1, 120)
-            index.apply(1, changes[:60])
-            assert index.wait_idle(SOON)
-            index.apply(1, changes[60:])
-            assert index.wait_idle(SOON)
+            settle(index, changes[:60])
+            settle(index, changes[60:])
             assert (index.view(1).loose, index.saved_seq(1)) == (0, None)
             assert same_answers(index, changes)
             assert "collection 1: not saved, tried again in 0 s" in caplog.messages
@@ -117,10 +113,8 @@ def test_what_cannot_be_saved_is_tried_again(
 def saved(open_index: Callable[..., FaissIndex], tmp_path: Path) -> Path:
     """Return the folder of a saved graph with dead rows."""
     index = open_index(exact_below=100)
-    index.apply(1, adding(1, 200))
-    assert index.wait_idle(SOON)
-    index.apply(1, deleting(201, range(1, 31)) + adding(231, 20))
-    assert index.wait_idle(SOON)
+    settle(index, adding(1, 200))
+    settle(index, deleting(201, range(1, 31)) + adding(231, 20))
     index.close()
     (folder,) = folders(tmp_path)
     return folder

@@ -142,6 +142,19 @@ class LaggingIndex(MemoryIndex):
         return super().view(collection)
 
 
+def answer_once_published(world: World, index: LaggingIndex, asked: Asked) -> Answer:
+    """Return the answer to a question asked while the index lags, which waits until it does not."""
+    answers: list[Answer] = []
+    asking = threading.Thread(target=lambda: answers.append(world.lookup()("default", asked)))
+    asking.start()
+    assert index.asked.wait(10)
+    asking.join(0.05)
+    assert not answers
+    index.publish()
+    asking.join(10)
+    return answers[0]
+
+
 def test_a_lookup_never_sees_half_of_a_write() -> None:
     """An update is committed but not yet in the view: the lookup waits for it.
 
@@ -152,17 +165,8 @@ def test_a_lookup_never_sees_half_of_a_write() -> None:
     world.put(("a", "red green blue", "x"))
     index.hold()
     world.put(("a", "yellow pink", "x"))
-    answers: list[Answer] = []
-    asking = threading.Thread(
-        target=lambda: answers.append(world.lookup()("default", Asked("red green blue")))
-    )
-    asking.start()
-    assert index.asked.wait(10)
-    asking.join(0.05)
-    assert not answers
-    index.publish()
-    asking.join(10)
-    assert [match.anchor.text for match in answers[0].matches] == ["yellow pink"]
+    answer = answer_once_published(world, index, Asked("red green blue"))
+    assert [match.anchor.text for match in answer.matches] == ["yellow pink"]
     world.writer.close()
 
 
@@ -178,15 +182,8 @@ def test_a_candidate_that_is_not_read_must_stand_too() -> None:
     assert ids(world.lookup()("default", asked)) == ["same"]
     index.hold()
     world.put(("same", "hello there buddy"))
-    answers: list[Answer] = []
-    asking = threading.Thread(target=lambda: answers.append(world.lookup()("default", asked)))
-    asking.start()
-    assert index.asked.wait(10)
-    asking.join(0.05)
-    assert not answers
-    index.publish()
-    asking.join(10)
-    assert answers[0] == world.lookup()("default", asked)
+    answer = answer_once_published(world, index, asked)
+    assert answer == world.lookup()("default", asked)
     world.writer.close()
 
 

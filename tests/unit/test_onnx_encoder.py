@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.domain.errors import ArtifactError
 from app.encoders.artifact import MANIFEST, MODEL, SHIPPED, TOKENIZER, load_artifact
-from app.encoders.onnx import OnnxEncoder, _packed, _padded
+from app.encoders.onnx import OnnxEncoder, _calls, _fits_packed, _fits_padded
 from app.encoders.unknown import unknown_to
 
 ARTIFACT = SHIPPED / "all-minilm-l6-v2"
@@ -73,7 +73,7 @@ def test_a_vector_does_not_depend_on_its_batch(encoder: OnnxEncoder) -> None:
 @given(st.lists(st.integers(2, 256), max_size=80))
 def test_packed_calls_are_as_large_as_pays(lengths: list[int]) -> None:
     """Each text is in one call; a shared one holds 512 tokens and 2,500 padded pairs at most."""
-    calls = _packed(lengths)
+    calls = _calls(lengths, _fits_packed)
     assert sorted(place for call in calls for place in call) == list(range(len(lengths)))
     for call in calls:
         inside = [lengths[place] for place in call]
@@ -84,13 +84,13 @@ def test_packed_calls_are_as_large_as_pays(lengths: list[int]) -> None:
 def test_packed_calls_take_questions_of_mixed_lengths_together() -> None:
     """Questions of 5 to 16 tokens, as they come, are one call where padding would make three."""
     lengths = [5, 16, 9, 11, 7, 14, 10, 8, 12, 6]
-    assert len(_packed(lengths)) == 1
-    assert len(_padded(lengths)) == 3
+    assert len(_calls(lengths, _fits_packed)) == 1
+    assert len(_calls(lengths, _fits_padded)) == 3
 
 
 def test_calls_of_a_graph_that_computes_padding_are_of_one_length() -> None:
     """Where padding costs as much as tokens, a text of twice the length has a call of its own."""
-    assert _padded([10, 21, 13, 10]) == [[0, 3, 2], [1]]
+    assert _calls([10, 21, 13, 10], _fits_padded) == [[0, 3, 2], [1]]
 
 
 def test_a_loud_batch_mate_changes_nothing(encoder: OnnxEncoder) -> None:
