@@ -23,7 +23,7 @@ BLENDS = "blends.json"
 def measure_blends(config: TrainConfig, shares: Sequence[float]) -> dict[str, Any]:
     """Return the figures of shares of the way from a run's base to its tuned model, a row each.
 
-    They are measured in fp32 on `dev_limit` texts or pairs of each dev set.
+    They are measured in fp32 on `dev_limit` texts or pairs of each dev set, none of them whitened.
     Raises TrainingError where the end of the run's training is not there, or its data cannot be
     read.
     """
@@ -34,7 +34,7 @@ def measure_blends(config: TrainConfig, shares: Sequence[float]) -> dict[str, An
     from training.trainer import blend
     from training.weights import find_base
 
-    folder = run.end(config.output, config.blend)
+    folder = run.end(config.output, config)
     prepared = prepare(config)
     measure = DevMeasure(config, prepared)
     base = load_model(find_base(config.base))

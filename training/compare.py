@@ -54,7 +54,7 @@ def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
         model = chosen.output / run.MODEL
         if not run.is_trained(chosen.output):
             train(chosen, prepared, resume=True)
-        write_model(chosen)
+        write_model(chosen, prepared)
         last = run.last_logged(chosen.output / run.LOG)
         rows.append(
             {

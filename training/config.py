@@ -21,7 +21,7 @@ _RESERVED = ("checkpoints", "mined", "model", "trained")
 # Settings of what comes after training: a run may be resumed with others.
 _AFTERWARDS = frozenset(
     {"beside", "blend", "corpus", "corpus_limit", "install", "largest_loss", "population"}
-    | {"precision", "release", "terms", "threads"}
+    | {"precision", "release", "terms", "threads", "whiten"}
 )
 
 
@@ -131,6 +131,14 @@ class TrainConfig(BaseModel):
         description="Share of the tuned weights in the result, the rest the base. A run may be "
         "finished again with another: its end is kept.",
     )
+    whiten: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Strength of the whitening behind the pooling, fitted on the unlabelled texts "
+        "or else on those of the pairs: 0 for none, 0.5 for all of it. As with `blend`, a run may "
+        "be finished again with another.",
+    )
 
     batch: int = Field(64, ge=2, description="Duplicate pairs in a batch, over all processes.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step.")
@@ -206,6 +214,15 @@ class TrainConfig(BaseModel):
         return {
             name: _relative(value, here) for name, value in self.model_dump(mode="python").items()
         }
+
+    def ends_alike(self, other: TrainConfig) -> bool:
+        """Return whether the same is made of the end of training: `blend` and `whiten`."""
+        return (self.blend, self.whiten) == (other.blend, other.whiten)
+
+    @property
+    def ends_as_trained(self) -> bool:
+        """Whether the run's model is the end of its training, nothing done to it."""
+        return self.blend == 1 and not self.whiten
 
     def differences(self, other: TrainConfig) -> list[str]:
         """Return the names of the settings in which two runs would be trained differently."""

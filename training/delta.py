@@ -1,7 +1,8 @@
 """What tuning changed, small enough to keep: a base and this file give the tuned model again.
 
 `python -m training.delta write RUN --share 0.6 --output FILE` and
-`python -m training.delta apply FILE --output MODEL`.
+`python -m training.delta apply FILE --output MODEL`. With `--whiten 0.2 --texts FILE`, the matrix
+that whitens the model on those texts is kept as well.
 
 Of several runs from one base (`write RUN RUN …`) it is the mean of their weights that is kept.
 Every changed matrix is kept as 8-bit differences from the base with one scale a row, a few
@@ -16,6 +17,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +27,10 @@ from torch import Tensor
 from app.domain.errors import DejaError
 from training import run
 from training.config import read_config
+from training.data import read_texts
 from training.errors import TrainingError
 from training.weights import Base, find_base
+from training.whitening import TEXTS, put_matrix, whiten
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -35,6 +39,16 @@ _LARGEST = 127
 # What sentence-transformers leaves in every folder of a model.
 _MODEL_FILE = "modules.json"
 _STEPS, _SCALE, _WHOLE = ".steps", ".scale", ".whole"
+_WHITENING = "whitening"
+
+
+@dataclass(frozen=True, slots=True)
+class Whitening:
+    """How to whiten what is kept: at what strength, on the first texts of a file."""
+
+    strength: float
+    texts: Path
+    count: int = TEXTS
 
 
 def difference(
@@ -94,14 +108,21 @@ def applied(base: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str,
     return made
 
 
-def write_delta(models: Sequence[str], base: str, share: float, output: Path) -> Path:
+def write_delta(
+    models: Sequence[str],
+    base: str,
+    share: float,
+    output: Path,
+    *,
+    whitening: Whitening | None = None,
+) -> Path:
     """Write what tuned models have learnt over their base, whole or not at all; return the file.
 
     models: runs, whose ends are taken, or models' folders; of several, the mean is taken.
     Raises TrainingError where either cannot be loaded, the base is another model's or cannot be
     told again by a hash of its weights, and where the model is a run's and but a share of the way:
     a share of that would be another share than was asked for. Of a run it is also checked that it
-    started from this base.
+    started from this base. PairsError where the texts to whiten on cannot be read.
     """
     from safetensors.torch import save_file
 
@@ -112,11 +133,19 @@ def write_delta(models: Sequence[str], base: str, share: float, output: Path) ->
         raise TrainingError(f"{base}: is no folder with one file of weights, to be known again by")
     ends = [_end(Path(model), start) for model in models]
     tuned = mean_of([_loaded(find_base(str(end))).state_dict() for end in ends])
-    kept = difference(_loaded(start).state_dict(), tuned, share)
+    model = _loaded(start)
+    kept = difference(model.state_dict(), tuned, share)
+    metadata = {"base": base, "base_sha256": start.sha256, "share": f"{share:g}"}
+    metadata["runs"] = json.dumps([_settings(Path(one)) for one in models])
+    if whitening is not None:
+        texts = read_texts(whitening.texts, whitening.count)
+        # Of what will be made of the file, its eight bits included.
+        model.load_state_dict(applied(model.state_dict(), kept))
+        kept[_WHITENING] = whiten(model, texts, whitening.strength)
+        told = {"strength": whitening.strength, "texts": whitening.texts.name, "count": len(texts)}
+        metadata[_WHITENING] = json.dumps(told)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
-    metadata = {"base": base, "base_sha256": start.sha256, "share": f"{share:g}"}
-    metadata["runs"] = json.dumps([_settings(Path(model)) for model in models])
     with run.writing(output.parent):
         save_file(kept, str(partial), metadata=metadata)
     partial.replace(output)
@@ -148,12 +177,17 @@ def apply_delta(file: Path, output: Path) -> Path:
     if output.exists() and not (output / _MODEL_FILE).is_file():
         raise TrainingError(f"{output}: holds something else than a model; give another folder")
     model = _loaded(start)
+    matrix = kept.pop(_WHITENING, None)
     model.load_state_dict(applied(model.state_dict(), kept))
+    if matrix is not None:
+        put_matrix(model, matrix)
     made = output.with_name(f".{output.name}.made")
     shutil.rmtree(made, ignore_errors=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     run.save_model(model, made)
     told = {"share": float(metadata["share"]), "runs": json.loads(metadata.get("runs", "[]"))}
+    if matrix is not None:
+        told[_WHITENING] = json.loads(metadata.get(_WHITENING, "{}"))
     run.write_json(made / run.MADE_OF, told)
     shutil.rmtree(output, ignore_errors=True)
     return made.rename(output)
@@ -181,13 +215,13 @@ def _end(folder: Path, base: Base) -> Path:
     """
     if (folder / run.CONFIG).is_file() and not (folder / _MODEL_FILE).is_file():
         config = read_config(folder / run.CONFIG, {})
-        end = run.end(folder, config.blend)
+        end = run.end(folder, config)
     elif folder.name in (run.MODEL, run.TRAINED) and (folder.parent / run.LOG).is_file():
         config = read_config(folder.parent / run.CONFIG, {})
         end = folder
-        if config.blend < 1 and folder.name == run.MODEL:
+        if folder.name == run.MODEL and not config.ends_as_trained:
             raise TrainingError(
-                f"{folder}: is {config.blend:g} of the way from its base already; give the run, "
+                f"{folder}: is {run.made_of_the_end(config)} already; give the run, "
                 f"{folder.parent}, for the end of its training"
             )
     else:
@@ -203,6 +237,18 @@ def _loaded(base: Base) -> SentenceTransformer:
     return load_model(base)
 
 
+def _whitening(chosen: argparse.Namespace) -> Whitening | None:
+    """Return how to whiten, as the command line says.
+
+    Raises TrainingError where it says only half of it, or more than whole.
+    """
+    if not chosen.whiten and chosen.texts is None:
+        return None
+    if not 0 < chosen.whiten <= 0.5 or chosen.texts is None:
+        raise TrainingError("--whiten: needs a strength above 0 and at most 0.5, and --texts FILE")
+    return Whitening(chosen.whiten, chosen.texts, chosen.texts_limit)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or apply differences as the command line says; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.delta", description=__doc__)
@@ -216,17 +262,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     write.add_argument("--base", default="all-MiniLM-L6-v2", help="what it was tuned from")
     write.add_argument("--share", type=float, default=1.0, help="of the way, 0..1 (%(default)s)")
+    write.add_argument(
+        "--whiten", type=float, default=0.0, metavar="X", help="0 to 0.5 (%(default)s)"
+    )
+    write.add_argument("--texts", type=Path, metavar="FILE", help="unlabelled texts to whiten on")
+    write.add_argument("--texts-limit", type=int, default=TEXTS, metavar="N", help="(%(default)s)")
     write.add_argument("--output", type=Path, required=True, metavar="FILE")
     apply = commands.add_parser("apply", help="make the model of a base and what was kept")
     apply.add_argument("file", type=Path)
     apply.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     chosen = parser.parse_args(arguments)
     try:
-        made = (
-            write_delta(chosen.models, chosen.base, chosen.share, chosen.output)
-            if chosen.command == "write"
-            else apply_delta(chosen.file, chosen.output)
-        )
+        if chosen.command == "write":
+            made = write_delta(
+                chosen.models,
+                chosen.base,
+                chosen.share,
+                chosen.output,
+                whitening=_whitening(chosen),
+            )
+        else:
+            made = apply_delta(chosen.file, chosen.output)
     except (DejaError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -18,6 +18,7 @@ from onnxruntime.transformers.optimizer import optimize_model
 from app.encoders.artifact import OUTPUT
 from training.errors import TrainingError
 from training.graph_edit import GraphEditor
+from training.whitening import matrix_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,10 +35,11 @@ def pooling_mode(model: SentenceTransformer) -> str:
     """Return `mean` or `cls`.
 
     Raises TrainingError where the model is not a transformer, one of these, then (or not) a
-    normalisation: anything else would be left out of the graph unsaid.
+    product and a normalisation: anything else would be left out of the graph unsaid.
     """
     kinds = [type(module).__name__ for module in model]
-    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
+    whole = kinds[:2] == ["Transformer", "Pooling"]
+    if not whole or kinds[2:] not in ([], ["Normalize"], ["Dense"], ["Dense", "Normalize"]):
         raise TrainingError(f"cannot export a model made of {', '.join(kinds)}")
     mode = model[1].pooling_mode
     if mode not in {"mean", "cls"}:
@@ -63,11 +65,16 @@ def trace(model: SentenceTransformer) -> onnx.ModelProto:
     transformer.set_attn_implementation("eager")
     accepted = inspect.signature(transformer.forward).parameters
     pooling = pooling_mode(model)
+    matrix = matrix_of(model)
 
     class Sentence(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.transformer = transformer
+            self.product: torch.nn.Module = torch.nn.Identity()
+            if matrix is not None:
+                self.product = torch.nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
+                self.product.weight = torch.nn.Parameter(matrix)
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             # Given outright, these trace to two small nodes; left to the model, to forty.
@@ -84,6 +91,7 @@ def trace(model: SentenceTransformer) -> onnx.ModelProto:
                 # The sum points where the mean points; only the direction is kept.
                 weights = attention_mask.unsqueeze(1).to(states.dtype)
                 pooled = torch.matmul(weights, states).squeeze(1)
+            pooled = self.product(pooled)
             unit: torch.Tensor = pooled / pooled.norm(dim=1, keepdim=True)
             return unit
 

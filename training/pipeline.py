@@ -24,7 +24,7 @@ def run_pipeline(config: TrainConfig, *, resume: bool = False) -> Path | None:
 
     Whatever the inputs can be refused for, they are refused before anything is written.
     resume: go on with the run in the output folder; parts that are done are not done again. With
-    another `blend`, a run that is done is finished again with that.
+    another `blend` or `whiten`, a run that is done is finished again with that.
     Raises TrainingError, naming file and line, where an input cannot be used.
     """
     processes = Processes.of_environment()
@@ -41,7 +41,7 @@ def run_pipeline(config: TrainConfig, *, resume: bool = False) -> Path | None:
             train(config, prepared, resume=resume)
         if not processes.first:
             return None
-        write_model(config)
+        write_model(config, prepared)
         artifact = finish(config, prepared)
     elif not processes.first:
         return None
@@ -53,11 +53,12 @@ def run_pipeline(config: TrainConfig, *, resume: bool = False) -> Path | None:
 
 
 def _is_finished(config: TrainConfig) -> bool:
-    """Return whether the artifact is there, of the share of the way that is asked for."""
+    """Return whether the artifact is there, made of the end of training as is asked for."""
     manifest = run.read_json(config.output / config.name / MANIFEST)
     if manifest is None:
         return False
     # A kill may have come between the model's making way and its being made again.
     between = run.is_trained(config.output) and not (config.output / run.MODEL).is_dir()
     made = manifest.get("made", {}).get("training", {})
-    return not between and bool(made.get("blend", config.blend) == config.blend)
+    alike = made.get("blend", config.blend) == config.blend
+    return not between and bool(alike and made.get("whiten", 0.0) == config.whiten)

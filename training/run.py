@@ -24,7 +24,7 @@ RELIABILITY = "reliability.json"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
-# The end of training, where the model is only a share of the way to it.
+# The end of training, where the model is something made of it.
 TRAINED = "trained"
 # In a model's folder: what share of the way to the mean of which runs it is (`training.delta`).
 MADE_OF = "made_of.json"
@@ -49,8 +49,8 @@ def check(config: TrainConfig, *, resume: bool) -> None:
                 f"{saved}: cannot be resumed with other settings ({', '.join(different)}); "
                 "give the ones it was started with, or another --output"
             )
-        if before.blend != config.blend and (folder / MODEL).is_dir():
-            end(folder, before.blend)
+        if not before.ends_alike(config) and (folder / MODEL).is_dir():
+            end(folder, before)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         remedy = "go on with it by --resume, or give" if saved.is_file() else "give"
         raise TrainingError(f"{folder}: is not empty; {remedy} another --output")
@@ -69,8 +69,8 @@ def _check_writable(folder: Path) -> None:
 def start(config: TrainConfig, data: Any) -> None:
     """Make the folder of a run, with its settings and what data it is made from.
 
-    Where the run is to be finished with another `blend`, its model and report make way; the end of
-    its training stays, as `trained`.
+    Where the run is to be finished with another `blend` or `whiten`, its model and report make way;
+    the end of its training stays, as `trained`.
     Raises TrainingError where a run is there that was made from other data: what it has mined and
     measured belongs to those.
     """
@@ -92,29 +92,35 @@ def is_trained(folder: Path) -> bool:
     return (folder / MODEL).is_dir() or (folder / TRAINED).is_dir()
 
 
-def end(folder: Path, share: float) -> Path:
+def end(folder: Path, config: TrainConfig) -> Path:
     """Return the folder of the model at the end of a run's training.
 
-    share: how much of the way to it the run's model is, its `blend`.
-    Raises TrainingError where there is none, or no more of it is left than that share.
+    config: what the run was last finished with.
+    Raises TrainingError where there is none, or no more of it is left than what was made of it.
     """
     if (folder / TRAINED).is_dir():
         return folder / TRAINED
     if not (folder / MODEL).is_dir():
         raise TrainingError(f"{folder / MODEL}: there is no tuned model; finish the run first")
-    if share < 1:
+    if not config.ends_as_trained:
         raise TrainingError(
-            f"{folder / MODEL}: is {share:g} of the way from its base already, and the end of its "
-            "training was not kept; train again, with blend = 1"
+            f"{folder / MODEL}: is {made_of_the_end(config)} already, and the end of its training "
+            "was not kept; train again, with blend = 1"
         )
     return folder / MODEL
 
 
+def made_of_the_end(config: TrainConfig) -> str:
+    """Say what a run's model is, where it is not the end of its training."""
+    share = f"{config.blend:g} of the way from its base" if config.blend < 1 else ""
+    return " and ".join(filter(None, [share, "whitened" if config.whiten else ""]))
+
+
 def _make_way(config: TrainConfig) -> None:
-    """Take a model of another share of the way from its place; before the new share is written."""
+    """Take a model that was made otherwise from its place; before the new settings are written."""
     folder = config.output
     saved, model, trained = folder / CONFIG, folder / MODEL, folder / TRAINED
-    if not saved.is_file() or read_config(saved, {}).blend == config.blend or not model.is_dir():
+    if not saved.is_file() or not model.is_dir() or read_config(saved, {}).ends_alike(config):
         return
     if trained.is_dir():
         gone = folder / f".{MODEL}.gone"

@@ -145,7 +145,7 @@ def train(config: TrainConfig, prepared: Prepared, *, resume: bool) -> None:
     processes.wait()
     if processes.first:
         save_end(config, model)
-        write_model(config)
+        write_model(config, prepared)
     processes.wait()
 
 

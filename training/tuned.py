@@ -1,34 +1,45 @@
-"""The model of a run: a share of the way, `blend`, from its base to the end of its training."""
+"""The model of a run, made of the end of its training: a share of the way to it, whitened."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from training import run
+from training.data import read_texts
 from training.export import load_model
 from training.trainer import blend
 from training.weights import find_base
+from training.whitening import TEXTS, whiten
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from training.config import TrainConfig
+    from training.prepare import Prepared
 
 
 def save_end(config: TrainConfig, model: SentenceTransformer) -> None:
-    """Save what training ended with: the run's model, or what its model is blended from."""
-    run.save_model(model, config.output / (run.MODEL if config.blend == 1 else run.TRAINED))
+    """Save what training ended with: the run's model, or what its model is made of."""
+    run.save_model(model, config.output / (run.MODEL if config.ends_as_trained else run.TRAINED))
 
 
-def write_model(config: TrainConfig) -> None:
+def write_model(config: TrainConfig, prepared: Prepared) -> None:
     """Write the run's model, whole or not at all, of the base and the end; one there is stays.
 
-    Raises TrainingError where the run is not trained.
+    Raises TrainingError where the run is not trained, or has too few texts to whiten it by.
     """
     if (config.output / run.MODEL).is_dir():
         return
-    model = load_model(find_base(str(run.end(config.output, config.blend))))
+    model = load_model(find_base(str(run.end(config.output, config))))
     if config.blend < 1:
         base = load_model(find_base(config.base))
         model.load_state_dict(blend(base.state_dict(), model.state_dict(), config.blend))
+    if config.whiten:
+        limit = config.unlabelled_limit or TEXTS
+        texts = (
+            prepared.pairs.texts[:limit]
+            if config.unlabelled is None
+            else read_texts(config.unlabelled, limit)
+        )
+        whiten(model, texts, config.whiten)
     run.save_model(model, config.output / run.MODEL)

@@ -81,8 +81,9 @@ _NO_PART_OF_THE_MODEL = {"desktop.ini"}
 class Base:
     """A base model to load.
 
-    location: a folder, or a name for sentence-transformers to resolve; sha256: of the weights
-    file, None where it is not a folder with one; licence: empty where it is not known.
+    location: a folder, or a name for sentence-transformers to resolve; sha256: of the weights,
+    one file or the list of several, None where it is not a folder with any; licence: empty where
+    it is not known.
     """
 
     name: str
@@ -192,13 +193,30 @@ def _package_folder(pinned: Pinned) -> Path:
 
 
 def _folder_base(folder: Path) -> Base:
-    weights = folder / WEIGHTS
-    sha256 = file_sha256(weights) if weights.is_file() else None
+    sha256 = _weights_sha256(folder)
     catalogue: dict[str, Pinned | Sliced] = {**PINNED, **SLICED}
     for name, known in catalogue.items():
         if known.sha256 == sha256:
             return Base(name, str(folder), sha256, known.licence, known.origin)
     return Base(folder.resolve().name, str(folder), sha256, "", str(folder))
+
+
+def _weights_sha256(folder: Path) -> str | None:
+    """Return what tells a model folder's weights: None where there is no file of them.
+
+    It is the SHA-256 (hex) of the file; where modules have files of their own, of the list of all.
+    """
+    first = folder / WEIGHTS
+    if not first.is_file():
+        return None
+    modules = sorted(folder.glob(f"*/{WEIGHTS}"))
+    if not modules:
+        return file_sha256(first)
+    lines = [
+        f"{file_sha256(file)}  {file.relative_to(folder).as_posix()}\n"
+        for file in (first, *modules)
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _joined_base(name: str, sliced: Sliced) -> Base:

@@ -36,7 +36,7 @@ def test_the_ends_are_the_base_and_the_tuned_model(tiny_model_folder: Path, tmp_
     assert base != tuned
     blended = chosen.changed(blend=0.5)
     run.start(blended, prepared.summary)
-    write_model(blended)
+    write_model(blended, prepared)
     assert main([str(chosen.output), "--shares", "1"]) == 0
     found = json.loads((chosen.output / "blends.json").read_text())
     assert (found["domain"], found["dev_limit"]) == ("held-out", 20)

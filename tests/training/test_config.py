@@ -47,6 +47,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "teacher": (["t"], "t"),
     "teacher_share": (["0.5"], 0.5),
     "blend": (["0.5"], 0.5),
+    "whiten": (["0.2"], 0.2),
     "batch": (["32"], 32),
     "accumulate": (["2"], 2),
     "epochs": (["1.5"], 1.5),

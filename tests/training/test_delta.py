@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from tests.training.small_run import config
+from tests.training.small_run import NOUNS, VERBS, config
 from training import run
 from training.delta import applied, difference, main, mean_of
 from training.errors import TrainingError
+from training.whitening import whitening
 
 
 def test_the_difference_comes_back_to_a_127th_of_its_largest_in_a_row() -> None:
@@ -96,6 +97,36 @@ def test_a_model_says_of_which_runs_it_is_the_mean(tiny_model_folder: Path, tmp_
     told = run.read_json(tmp_path / "made" / run.MADE_OF)["runs"]
     assert [(one["seed"], one["pairs"]) for one in told] == [(1, ["pairs.tsv"]), (2, ["pairs.tsv"])]
     assert str(tmp_path) not in json.dumps([{**one, "base": ""} for one in told])
+
+
+def test_the_whitening_is_kept_with_the_weights(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is that of the model which the file makes, on the texts that were named."""
+    tuned = SentenceTransformer(str(tiny_model_folder), device="cpu")
+    with torch.no_grad():
+        for weight in tuned[0].auto_model.encoder.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+    tuned.save(str(tmp_path / "tuned"), create_model_card=False)
+    texts = [f"{verb} the {noun} ?" for verb in VERBS for noun in NOUNS]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    given = ["write", str(tmp_path / "tuned"), "--base", str(tiny_model_folder), "--output"]
+    plain, white = str(tmp_path / "plain.safetensors"), str(tmp_path / "white.safetensors")
+    whiten = ["--whiten", "0.3", "--texts", str(tmp_path / "texts.txt"), "--texts-limit", "40"]
+    assert main([*given, plain]) == main([*given, white, *whiten]) == 0
+    for file in (plain, white):
+        assert main(["apply", file, "--output", file.removesuffix(".safetensors")]) == 0
+    before, after = (SentenceTransformer(str(tmp_path / one)) for one in ("plain", "white"))
+    vectors = before.encode(texts, normalize_embeddings=True)
+    wanted = torch.from_numpy(vectors @ whitening(vectors[:40], 0.3))
+    found = torch.from_numpy(after.encode(texts, normalize_embeddings=True))
+    torch.testing.assert_close(found, torch.nn.functional.normalize(wanted), atol=1e-5, rtol=0)
+    told = run.read_json(tmp_path / "white" / run.MADE_OF)["whitening"]
+    assert told == {"strength": 0.3, "texts": "texts.txt", "count": 40}
+    assert "whitening" not in run.read_json(tmp_path / "plain" / run.MADE_OF)
+    for half in (["--whiten", "0.3"], ["--texts", str(tmp_path / "texts.txt")], ["--whiten", "2"]):
+        assert main([*given, white, *half]) == 1
+        assert "needs a strength above 0 and at most 0.5, and --texts" in capsys.readouterr().err
 
 
 def test_models_of_different_shapes_have_no_mean() -> None:

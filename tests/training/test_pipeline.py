@@ -10,17 +10,29 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
 
 import training
 from app.domain.errors import ArtifactError
 from app.encoders.artifact import load_artifact
 from tests.conftest import CollectionClient, Serve
-from tests.training.small_run import config, log, questions, weights, write_pairs
+from tests.training.small_run import (
+    NOUNS,
+    VERBS,
+    config,
+    log,
+    questions,
+    weights,
+    write_pairs,
+)
 from training import finish, run
 from training.cli import main
 from training.config import TrainConfig, read_config
 from training.errors import PrecisionLost, TrainingError
 from training.pipeline import run_pipeline
+from training.prepare import prepare
+from training.tuned import write_model
+from training.whitening import matrix_of, whitening
 
 SAMPLE = Path(training.__file__).parent / "sample" / "config.toml"
 LEFT = {
@@ -177,6 +189,47 @@ def test_a_run_is_finished_again_with_another_blend(copied: TrainConfig, done: T
         assert all(torch.equal(kept[name], weight) for name, weight in whole.items())
         assert {path.name for path in chosen.output.iterdir()} == LEFT | {run.TRAINED}
     assert log(copied.output) == steps
+
+
+def test_a_run_is_finished_again_whitened(copied: TrainConfig, done: TrainConfig) -> None:
+    """By the texts of its own pairs; and back again to what it was."""
+    whole = weights(done.output)
+    ended = SentenceTransformer(str(done.output / run.MODEL), device="cpu")
+    texts = prepare(done).pairs.texts
+    vectors = ended.encode(list(texts), normalize_embeddings=True)
+    for strength in (0.2, 0.4, 0.0):
+        chosen = copied.changed(whiten=strength)
+        artifact = run_pipeline(chosen, resume=True)
+        assert artifact is not None
+        matrix = matrix_of(SentenceTransformer(str(chosen.output / run.MODEL), device="cpu"))
+        if strength:
+            assert matrix is not None
+            wanted = torch.from_numpy(whitening(vectors, strength))
+            torch.testing.assert_close(matrix, wanted, atol=1e-4, rtol=1e-4)
+        else:
+            assert matrix is None
+        found = weights(chosen.output)
+        assert all(torch.equal(found[name], whole[name]) for name in whole)
+        assert load_artifact(artifact).manifest.made["training"]["whiten"] == strength
+        said = f"Its vectors are whitened with strength {strength:g}"
+        assert (said in (chosen.output / run.REPORT).read_text()) == (strength > 0)
+
+
+def test_unlabelled_texts_whiten_where_there_are_any(done: TrainConfig, tmp_path: Path) -> None:
+    """The first ones, as many as the run may use."""
+    texts = [f"{verb} your {noun}" for verb in VERBS for noun in NOUNS]
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(texts))
+    shutil.copytree(done.output / run.MODEL, tmp_path / "run" / run.TRAINED)
+    chosen = done.changed(output=tmp_path / "run", whiten=0.3, unlabelled=file, unlabelled_limit=50)
+    write_model(chosen, prepare(chosen))
+    matrix = matrix_of(SentenceTransformer(str(chosen.output / run.MODEL), device="cpu"))
+    ended = SentenceTransformer(str(done.output / run.MODEL), device="cpu")
+    vectors = ended.encode(texts[:50], normalize_embeddings=True)
+    assert matrix is not None
+    torch.testing.assert_close(
+        matrix, torch.from_numpy(whitening(vectors, 0.3)), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_a_kill_between_two_blends_loses_nothing(copied: TrainConfig, done: TrainConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.reporting.run_folder import Json, number, objects
+from training.reporting.run_folder import Json, mapping, number, objects
 
 # With s the cosine, A an anchor, P its duplicate, N a text of another group.
 _FORMULAS = {
@@ -14,7 +14,7 @@ _FORMULAS = {
     "softmax": "in-batch softmax (multiple negatives ranking)",
 }
 # Settings in which two runs may differ without being of different recipes.
-_OF_THE_RUN = ("name", "blend", "evaluate_every", "threads", "terms")
+_OF_THE_RUN = ("name", "blend", "whiten", "evaluate_every", "threads", "terms")
 _FILES = ("pairs", "dev", "corpus", "unlabelled")
 _CLOSEST = {
     "hardest": "the closest negative is the most similar one",
@@ -48,7 +48,10 @@ def recipe(config: Json, *, steps: int | None = None) -> list[str]:
 
 
 def mean_of_runs(made_of: Json, config: Json) -> list[str]:
-    """Return a sentence on whose mean the weights are, of which config tells one; else none."""
+    """Return sentences on whose mean the weights are, of which config tells one; else none.
+
+    And on how the vectors of the mean were whitened, if they were.
+    """
     share, runs = number(made_of.get("share")), objects(made_of.get("runs"))
     if share is None or not runs:
         return []
@@ -62,10 +65,18 @@ def mean_of_runs(made_of: Json, config: Json) -> list[str]:
     ]
     others = "; ".join(f"one with {words}" for words in told if words)
     mean = f"the mean of the ends of {len(runs)} runs" if len(runs) > 1 else "the end of the run"
-    return [
+    found = [
         f"The weights are {share:.0%} of the way from the base to {mean}"
         + (f": that of these settings, and {others}." if others else ".")
     ]
+    whitening = mapping(made_of.get("whitening"))
+    strength, count = number(whitening.get("strength")), number(whitening.get("count"))
+    if strength and count:
+        found.append(
+            f"Behind the pooling stands a whitening of strength {strength:g} of 0.5, fitted on the "
+            f"first {count:,.0f} texts of {whitening.get('texts')}."
+        )
+    return found
 
 
 def _loss(config: Json) -> str:
@@ -137,4 +148,7 @@ def _closeness(config: Json) -> list[str]:
     blend = number(config.get("blend"))
     if blend is not None and blend < 1:
         found.append(f"The result is {blend:.0%} of the tuned weights and the rest the base's.")
+    strength = number(config.get("whiten"))
+    if strength:
+        found.append(f"Its vectors are whitened with strength {strength:g} of 0.5.")
     return found
