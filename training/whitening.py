@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # Enough texts for the moments of some hundred directions, in a minute of two cores.
 TEXTS = 24_000
-# Of the mean moment: what less than this is known of would be noise, enlarged. Some directions hold
-# nothing at all: layer normalisation takes the mean out of every state.
-FLOOR = 0.05
+# Of the mean variance: what is below is enlarged no further. Some directions hold nothing but
+# noise, as layer normalisation takes the mean out of every state.
+FLOOR = 0.3
 # Where the step stands among the modules: after the transformer and the pooling.
 _PLACE = 2
 
@@ -35,18 +35,19 @@ _PLACE = 2
 def whitening(vectors: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
     """Return the symmetric matrix that whitens unit vectors by a strength, (dim, dim) float32.
 
-    It is M^-strength, where M is the second moment of the vectors, their directions' moments at
-    least FLOOR of the mean one: not centred, so that one product is all there is to do, and what
-    all texts have in common is one more direction of large moment. It is scaled so that whitened
-    vectors keep a mean squared length of 1.
+    It is C^-strength, where C is the vectors' covariance, no direction's variance taken for less
+    than FLOOR of the mean one; scaled so that whitened vectors have a mean squared length of 1.
+    Vectors are multiplied as they are: how far all are from the origin tells similarities of pairs
+    apart as well, and is wanted.
 
-    vectors: (n, dim), unit length; strength: 0 leaves all as it is, 0.5 makes M the identity.
+    vectors: (n, dim), unit length; strength: 0 leaves all as it is, 0.5 makes C the identity.
     """
-    moment = vectors.T.astype(np.float64) @ vectors / len(vectors)
-    values, directions = np.linalg.eigh(moment)
-    scales = np.maximum(values, FLOOR * values.mean()) ** -strength
-    scales /= np.sqrt(np.sum(np.maximum(values, 0) * scales**2))
-    found: NDArray[np.float32] = ((directions * scales) @ directions.T).astype(np.float32)
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0)
+    variances, directions = np.linalg.eigh(centred.T @ centred / len(vectors))
+    scales = np.maximum(variances, FLOOR * variances.mean()) ** -strength
+    matrix = (directions * scales) @ directions.T
+    matrix /= np.sqrt(np.mean(np.sum((vectors @ matrix) ** 2, axis=1)))
+    found: NDArray[np.float32] = matrix.astype(np.float32)
     return found
 
 

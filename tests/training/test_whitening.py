@@ -32,21 +32,25 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _stretched() -> NDArray[np.float32]:
     """Return unit vectors that differ much in some directions and little in others."""
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(5000, 8)) * [4, 3, 2, 2, 1, 1, 1, 1] + [2, 0, 0, 0, 0, 0, 0, 0]
+    vectors = rng.normal(size=(5000, 8)) * [3, 2, 2, 2, 1.5, 1.5, 1.5, 1.5]
+    vectors[:, 0] += 2
     return _unit(vectors.astype(np.float32))
 
 
-def _moments(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.linalg.eigvalsh(vectors.T @ vectors / len(vectors))
+def _variances(vectors: NDArray[np.float32]) -> NDArray[np.floating]:
+    found: NDArray[np.floating] = np.linalg.eigvalsh(np.cov(vectors.T.astype(np.float64)))
+    return found
 
 
 def test_strength_is_how_much_of_the_unevenness_goes() -> None:
-    """0 leaves the vectors, 0.5 makes the moment of every direction the same."""
+    """0 leaves the vectors, 0.5 makes every direction's variance the same."""
     vectors = _stretched()
     np.testing.assert_allclose(whitening(vectors, 0), np.eye(8), atol=1e-6)
-    np.testing.assert_allclose(_moments(vectors @ whitening(vectors, 0.5)), 1 / 8, rtol=1e-4)
-    half = _moments(vectors @ whitening(vectors, 0.25))
-    before = _moments(vectors)
+    whole = _variances(vectors @ whitening(vectors, 0.5))
+    np.testing.assert_allclose(whole / whole[0], 1, rtol=1e-4)
+    half = _variances(vectors @ whitening(vectors, 0.25))
+    before = _variances(vectors)
+    assert before[0] > FLOOR * before.mean()
     np.testing.assert_allclose(half / half[0], np.sqrt(before / before[0]), rtol=1e-4)
 
 
@@ -59,15 +63,13 @@ def test_the_mean_square_of_the_lengths_stays_1() -> None:
 
 
 def test_a_direction_of_nothing_is_not_blown_up() -> None:
-    """Beyond the floor noise is enlarged no further: without it, this one by 300."""
+    """It is enlarged as one of FLOOR of the mean variance is, and no further."""
     vectors = _stretched()
     vectors[:, 7] *= 1e-6
-    matrix = whitening(vectors, 0.25)
-    scales = np.linalg.eigvalsh(matrix)
-    moments = _moments(vectors)
-    assert scales[-1] / scales[0] == pytest.approx(
-        (moments[-1] / (FLOOR * moments.mean())) ** 0.25, rel=1e-3
-    )
+    scales = np.linalg.eigvalsh(whitening(vectors, 0.25))
+    variances = _variances(vectors)
+    wanted = (variances[-1] / (FLOOR * variances.mean())) ** 0.25
+    assert scales[-1] / scales[0] == pytest.approx(wanted, rel=1e-3)
 
 
 def test_a_whitened_model_gives_its_base_s_vectors_times_the_matrix(
