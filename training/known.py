@@ -118,22 +118,29 @@ def fits_of(parts: Sequence[Known], population: str) -> dict[str, Fitted]:
     return found
 
 
-def best_of(crossed: Mapping[str, NDArray[np.float64]], labels: NDArray[np.bool_]) -> str:
+def best_of(
+    crossed: Mapping[str, NDArray[np.float64]],
+    labels: NDArray[np.bool_],
+    pieces: NDArray[np.int64],
+) -> str:
     """Return the kind of calibration to write, by log odds of n pairs that its fit had not seen.
 
     Of the kinds whose log loss is no more above the least than one standard error of the
-    difference, pair by pair, it is the one with the best average precision: what the loss cannot
-    tell apart is told by how well duplicates come first (the one-standard-error rule of Breiman et
-    al. 1984, with another second criterion).
+    difference, it is the one with the best average precision: what the loss cannot tell apart is
+    told by how well duplicates come first (the one-standard-error rule of Breiman et al. 1984, with
+    another second criterion). Pairs that are linked err together, so the error is that of sums over
+    the pieces of the graph of pairs (cluster-robust; Liang and Zeger 1986).
 
-    crossed: (n,) log odds by kind; labels: (n,) True for duplicates.
+    crossed: (n,) log odds by kind; labels: (n,) True for duplicates; pieces: (n,) the connected
+    component that a pair is of, numbered from 0.
     """
     losses = {kind: log_losses(log_odds, labels) for kind, log_odds in crossed.items()}
     least = losses[min(losses, key=lambda kind: float(losses[kind].mean()))]
 
     def alike(loss: NDArray[np.float64]) -> bool:
         apart = loss - least
-        return bool(apart.mean() <= apart.std() / math.sqrt(len(apart)))
+        off = np.bincount(pieces, weights=apart - apart.mean())
+        return bool(apart.mean() <= math.sqrt(float(off @ off)) / len(apart))
 
     return max(
         (kind for kind, loss in losses.items() if alike(loss)),

@@ -130,7 +130,9 @@ def refit(
     _say_figures(f"{sets.name}, each half by a fit on the other", pooled)
     for other, found in further.items():
         _say_figures(f"{other}, by the fit on half of {sets.name}", _all(found, halfway))
-    chosen = best_of({kind: fitted.crossed for kind, fitted in fits.items()}, every.labels)
+    first, second = sets.pieces
+    pieces = np.concatenate([first, second + first.max() + 1])
+    chosen = best_of({kind: fitted.crossed for kind, fitted in fits.items()}, every.labels, pieces)
     calibration = replace(
         fits[chosen].whole, cut_offs_table=measured(expit(fits[chosen].crossed), every.labels)
     )

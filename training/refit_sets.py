@@ -18,10 +18,12 @@ from app.domain.text import canonical_form
 from training.data import read_pairs
 from training.devsets import check_names, set_name
 from training.errors import PairsError, TrainingError
-from training.graph import drop_contradictions, split
+from training.graph import components, drop_contradictions, split
 from training.prepare import apart
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from training.pairs import Pairs
 
 _HALVES = {"one half": 0.5, "the other half": 0.5}
@@ -33,12 +35,15 @@ class RefitSets:
 
     Nor is a pair that is linked to one of another set in either half or in `taught`.
 
-    halves: of the set `name`; taught: None where there is no file to train on; elsewhere: by name;
-    left_out: how many natural pairs of each set elsewhere hold a text of the set `name`.
+    halves: of the set `name`; pieces: by half, the linked piece that each pair is of, (n,), from 0,
+    by the links of pairs that are not natural as well; taught: None where there is no file to train
+    on; elsewhere: by name; left_out: how many natural pairs of each set elsewhere hold a text of
+    the set `name`.
     """
 
     name: str
     halves: tuple[Pairs, Pairs]
+    pieces: tuple[NDArray[np.int64], NDArray[np.int64]]
     taught: Pairs | None
     elsewhere: dict[str, Pairs]
     left_out: dict[str, int]
@@ -70,9 +75,11 @@ def read_sets(
         taught = apart(_read(train), measured)
         taught = taught.take(taught.natural)
     one, other = split(held, _HALVES, seed=seed).values()
+    pieces = (_pieces(one), _pieces(other))
     return RefitSets(
         set_name(pairs),
         (_natural(one, f"a half of {pairs}"), _natural(other, f"a half of {pairs}")),
+        pieces,
         taught,
         {name: _natural(found, name) for name, found in others.items()},
         {
@@ -95,6 +102,12 @@ def _without(pairs: Pairs, texts: Iterable[str]) -> Pairs:
     held = {canonical_form(text) for text in texts}
     inside = np.array([canonical_form(text) in held for text in pairs.texts])
     return pairs.take(~(inside[pairs.left] | inside[pairs.right]))
+
+
+def _pieces(pairs: Pairs) -> NDArray[np.int64]:
+    """Return the linked piece of each natural pair, by all pairs, numbered from 0."""
+    found: NDArray[np.int64] = components(pairs)[pairs.left][pairs.natural]
+    return found
 
 
 def _natural(pairs: Pairs, name: str) -> Pairs:

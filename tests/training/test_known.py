@@ -8,6 +8,8 @@ from app.domain.evidence.pair import NAMES
 from training.known import KINDS, Known, best_of
 
 LABELS = np.array([True, False] * 50)
+# No pair is linked to another.
+ALONE = np.arange(len(LABELS))
 
 
 def test_among_kinds_alike_in_loss_the_one_that_ranks_best_is_written() -> None:
@@ -16,7 +18,7 @@ def test_among_kinds_alike_in_loss_the_one_that_ranks_best_is_written() -> None:
     least[:20] = 0.0  # ten of each kind that it cannot tell apart
     ranks = np.where(LABELS, 1.0, -1.0)
     ranks[0] = -12.0
-    assert best_of({"least": least, "ranks": ranks}, LABELS) == "ranks"
+    assert best_of({"least": least, "ranks": ranks}, LABELS, ALONE) == "ranks"
 
 
 def test_a_kind_that_is_clearly_worse_in_loss_is_not_written_however_it_ranks() -> None:
@@ -24,7 +26,19 @@ def test_a_kind_that_is_clearly_worse_in_loss_is_not_written_however_it_ranks() 
     good = np.where(LABELS, 2.0, -2.0)
     good[:4] = -good[:4]
     ordered = np.where(LABELS, 10.0, 9.0)
-    assert best_of({"good": good, "ordered": ordered}, LABELS) == "good"
+    assert best_of({"good": good, "ordered": ordered}, LABELS, ALONE) == "good"
+
+
+def test_pairs_that_err_together_are_one_observation() -> None:
+    """A template's ten pairs, all wrong alike, say no more than one pair does."""
+    least = np.where(LABELS, 1.0, -1.0)
+    least[20:60] = 0.0  # twenty of each kind that it cannot tell apart
+    ranks = np.where(LABELS, 1.0, -1.0)
+    ranks[:20:2] = -3.0
+    crossed = {"least": least, "ranks": ranks}
+    assert best_of(crossed, LABELS, ALONE) == "least"
+    linked = np.where((ALONE < 20) & LABELS, 0, ALONE)
+    assert best_of(crossed, LABELS, linked) == "ranks"
 
 
 def test_every_kind_holds_unreadable_texts_apart() -> None:

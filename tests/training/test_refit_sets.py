@@ -47,6 +47,16 @@ def test_pairs_that_others_join_stay_together(tmp_path: Path, seed: int) -> None
     assert other.natural.all()
 
 
+def test_pairs_that_others_join_are_of_one_piece(tmp_path: Path) -> None:
+    """Both natural pairs of a chain, and no pair of another chain."""
+    found = read_sets(write(tmp_path / "held.tsv", chains(8)))
+    for half, pieces in zip(found.halves, found.pieces, strict=True):
+        assert len(pieces) == len(half) == 8
+        chain = [half.texts[place].rsplit(" ", 1)[0] for place in half.left.tolist()]
+        assert len(set(pieces.tolist())) == len(set(chain)) == 4
+        assert len(set(zip(pieces.tolist(), chain, strict=True))) == 4
+
+
 def test_what_is_measured_is_not_trained_on_though_linked_by_others(tmp_path: Path) -> None:
     """Of the training pairs, the one that only a pair which is not natural links to it."""
     linked: list[Row] = [
