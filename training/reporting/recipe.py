@@ -14,7 +14,7 @@ _FORMULAS = {
     "softmax": "in-batch softmax (multiple negatives ranking)",
 }
 # Settings in which two runs may differ without being of different recipes.
-_OF_THE_RUN = ("name", "blend", "whiten", "evaluate_every", "threads", "terms")
+_OF_THE_RUN = ("name", "release", "blend", "whiten", "evaluate_every", "threads", "terms")
 _FILES = ("pairs", "dev", "corpus", "unlabelled")
 _CLOSEST = {
     "hardest": "the closest negative is the most similar one",
