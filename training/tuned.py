@@ -9,9 +9,11 @@ from training.data import read_texts
 from training.export import load_model
 from training.trainer import blend
 from training.weights import find_base
-from training.whitening import TEXTS, whiten
+from training.whitening import TEXTS, check_whitening, whiten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sentence_transformers import SentenceTransformer
 
     from training.config import TrainConfig
@@ -35,11 +37,19 @@ def write_model(config: TrainConfig, prepared: Prepared) -> None:
         base = load_model(find_base(config.base))
         model.load_state_dict(blend(base.state_dict(), model.state_dict(), config.blend))
     if config.whiten:
-        limit = config.unlabelled_limit or TEXTS
-        texts = (
-            prepared.pairs.texts[:limit]
-            if config.unlabelled is None
-            else read_texts(config.unlabelled, limit)
-        )
-        whiten(model, texts, config.whiten)
+        whiten(model, _texts(config, prepared), config.whiten)
     run.save_model(model, config.output / run.MODEL)
+
+
+def check_end(config: TrainConfig, prepared: Prepared, model: SentenceTransformer) -> None:
+    """Raise TrainingError where no model could be made of the end: before training, not after."""
+    if config.whiten:
+        check_whitening(model, _texts(config, prepared))
+
+
+def _texts(config: TrainConfig, prepared: Prepared) -> Sequence[str]:
+    """Return the texts to whiten by: the unlabelled ones, without any those of the pairs."""
+    limit = config.unlabelled_limit or TEXTS
+    if config.unlabelled is None:
+        return prepared.pairs.texts[:limit]
+    return read_texts(config.unlabelled, limit)

@@ -58,13 +58,23 @@ def whiten(model: SentenceTransformer, texts: Sequence[str], strength: float) ->
     Raises TrainingError where there are too few, or where the model's pooling is followed by more
     than a product already.
     """
+    check_whitening(model, texts)
+    vectors = from_model(model, "whitening").encode(texts)
+    return put_matrix(model, torch.from_numpy(whitening(vectors, strength)))
+
+
+def check_whitening(model: SentenceTransformer, texts: Sequence[str]) -> None:
+    """Raise TrainingError where a model's vectors cannot be whitened by these texts.
+
+    A product behind the pooling may be there already, anything else not.
+    """
+    matrix_of(model)
     dimension = int(model.get_embedding_dimension() or 0)
     if len(texts) <= dimension:
         raise TrainingError(
-            f"whitening needs more texts than a vector has numbers ({dimension}), not {len(texts)}"
+            f"whitening needs more texts than a vector has numbers ({dimension}), not "
+            f"{len(texts)}; give more unlabelled texts, or none of it (--whiten 0)"
         )
-    vectors = from_model(model, "whitening").encode(texts)
-    return put_matrix(model, torch.from_numpy(whitening(vectors, strength)))
 
 
 def matrix_of(model: SentenceTransformer) -> torch.Tensor | None:

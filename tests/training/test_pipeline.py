@@ -215,6 +215,19 @@ def test_a_run_is_finished_again_whitened(copied: TrainConfig, done: TrainConfig
         assert (said in (chosen.output / run.REPORT).read_text()) == (strength > 0)
 
 
+def test_too_few_texts_to_whiten_by_are_refused_before_training(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    """Said what to do, and no step made."""
+    file = tmp_path / "texts.txt"
+    file.write_text("how do i pay ?\nwhere is my parcel ?\n")
+    chosen = config(tmp_path, tiny_model_folder, whiten=0.2, unlabelled=file)
+    with pytest.raises(TrainingError, match=r"not 2; give more unlabelled texts, or none of it"):
+        run_pipeline(chosen)
+    assert not (chosen.output / run.LOG).exists()
+    assert not run.is_trained(chosen.output)
+
+
 def test_unlabelled_texts_whiten_where_there_are_any(done: TrainConfig, tmp_path: Path) -> None:
     """The first ones, as many as the run may use."""
     texts = [f"{verb} your {noun}" for verb in VERBS for noun in NOUNS]
