@@ -56,7 +56,7 @@ get vectors with a high cosine. An encoder artifact of Deja, read by its service
 | licence | {manifest.licence} |
 | weights | {weights} |
 | reads | up to {manifest.max_tokens} tokens, special ones included; the rest is cut, and said so |
-| pooling | {manifest.pooling}, then unit length, both inside `model.onnx` |
+| pooling | {manifest.pooling}, then {_last_steps(made)} inside `model.onnx` |
 | numbers | {form} |
 | made with | {tools} |
 
@@ -91,6 +91,13 @@ _MADE_AGAIN = """## Made again
 `python -m training.export` from the pinned weights; with `--pairs FILE` the calibration is fitted
 afresh, without it the calibration here is kept if the vectors have not changed.
 """
+
+
+def _last_steps(made: Mapping[str, Any]) -> str:
+    """Return what comes after pooling; a whitening where the model's training tells of one."""
+    of_several, of_one = mapping(made.get("made_of")), mapping(made.get("training"))
+    whitened = of_several.get("whitening") or of_one.get("whiten")
+    return "a whitening product, then unit length, all" if whitened else "unit length, both"
 
 
 def _trained(manifest: Manifest) -> str:

@@ -108,11 +108,15 @@ class TrainConfig(BaseModel):
     )
 
     unlabelled: Path | None = Field(
-        None, description="Unlabelled texts on which to stay close to the teacher's vectors."
+        None,
+        description="Unlabelled texts, to stay close to the teacher's vectors on and to whiten by.",
     )
     unlabelled_a_step: int = Field(64, ge=2, description="Unlabelled texts in a batch.")
     unlabelled_limit: int = Field(
-        0, ge=0, description="Unlabelled texts used, in turn; 0 takes as many as the steps ask for."
+        0,
+        ge=0,
+        description="Unlabelled texts used, in turn; 0 takes as many as the steps ask for. "
+        "Whitening takes the first 24,000 of them.",
     )
     stay_close: float = Field(1.0, ge=0, description="Weight of staying close.")
     teacher: str = Field(

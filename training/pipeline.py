@@ -11,7 +11,7 @@ from training.finish import finish, install
 from training.prepare import prepare
 from training.report import write_report
 from training.train import Processes, train
-from training.tuned import write_model
+from training.tuned import check_end, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,7 @@ def run_pipeline(config: TrainConfig, *, resume: bool = False) -> Path | None:
         # Text is tokenised before the loaders of torch could fork; the warning is of no use.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         prepared = prepare(config)
+        check_end(config, prepared)
         if processes.first:
             run.start(config, prepared.summary)
         if not run.is_trained(config.output):

@@ -102,6 +102,11 @@ def end(folder: Path, config: TrainConfig) -> Path:
         return folder / TRAINED
     if not (folder / MODEL).is_dir():
         raise TrainingError(f"{folder / MODEL}: there is no tuned model; finish the run first")
+    if (folder / MODEL / MADE_OF).is_file():
+        raise TrainingError(
+            f"{folder / MODEL}: was made of runs by training.delta, it is no end of a run's "
+            f"training; give those runs (its {MADE_OF} tells their settings)"
+        )
     if not config.ends_as_trained:
         raise TrainingError(
             f"{folder / MODEL}: is {made_of_the_end(config)} already, and the end of its training "

@@ -38,7 +38,7 @@ from training.trainer import (
     rewind_log,
     set_dropout,
 )
-from training.tuned import check_end, save_end, write_model
+from training.tuned import save_end, write_model
 from training.weights import find_base
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def train(config: TrainConfig, prepared: Prepared, *, resume: bool) -> None:
 
     Every process that torchrun or accelerate started calls this. resume: go on from the last whole
     checkpoint; the result is the one without the interruption.
-    Raises TrainingError where the base, the teacher or the unlabelled texts cannot be used, or are
-    too few to whiten by.
+    Raises TrainingError where the base, the teacher or the unlabelled texts cannot be used.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -89,7 +88,6 @@ def train(config: TrainConfig, prepared: Prepared, *, resume: bool) -> None:
     done = 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
     set_seed(config.seed)
     model = load_model(find_base(config.base))
-    check_end(config, prepared, model)
     batches = StepBatches(
         prepared.pairs,
         prepared.groups,

@@ -41,15 +41,14 @@ def write_model(config: TrainConfig, prepared: Prepared) -> None:
     run.save_model(model, config.output / run.MODEL)
 
 
-def check_end(config: TrainConfig, prepared: Prepared, model: SentenceTransformer) -> None:
+def check_end(config: TrainConfig, prepared: Prepared) -> None:
     """Raise TrainingError where no model could be made of the end: before training, not after."""
     if config.whiten:
-        check_whitening(model, _texts(config, prepared))
+        check_whitening(load_model(find_base(config.base)), _texts(config, prepared))
 
 
 def _texts(config: TrainConfig, prepared: Prepared) -> Sequence[str]:
     """Return the texts to whiten by: the unlabelled ones, without any those of the pairs."""
-    limit = config.unlabelled_limit or TEXTS
     if config.unlabelled is None:
-        return prepared.pairs.texts[:limit]
-    return read_texts(config.unlabelled, limit)
+        return prepared.pairs.texts[:TEXTS]
+    return read_texts(config.unlabelled, min(config.unlabelled_limit or TEXTS, TEXTS))

@@ -52,7 +52,7 @@ def whitening(vectors: NDArray[np.float32], strength: float) -> NDArray[np.float
 
 
 def whiten(model: SentenceTransformer, texts: Sequence[str], strength: float) -> torch.Tensor:
-    """Put the whitening of texts' vectors behind a model's pooling; return the matrix there.
+    """Put the whitening of texts' vectors behind a model's pooling; return its matrix.
 
     texts: some thousands, of the kinds that the encoder is for; more than it has dimensions.
     Raises TrainingError where there are too few, or where the model's pooling is followed by more
@@ -60,7 +60,9 @@ def whiten(model: SentenceTransformer, texts: Sequence[str], strength: float) ->
     """
     check_whitening(model, texts)
     vectors = from_model(model, "whitening").encode(texts)
-    return put_matrix(model, torch.from_numpy(whitening(vectors, strength)))
+    matrix = torch.from_numpy(whitening(vectors, strength))
+    put_matrix(model, matrix)
+    return matrix
 
 
 def check_whitening(model: SentenceTransformer, texts: Sequence[str]) -> None:
@@ -73,7 +75,7 @@ def check_whitening(model: SentenceTransformer, texts: Sequence[str]) -> None:
     if len(texts) <= dimension:
         raise TrainingError(
             f"whitening needs more texts than a vector has numbers ({dimension}), not "
-            f"{len(texts)}; give more unlabelled texts, or none of it (--whiten 0)"
+            f"{len(texts)}; leave it out (--whiten 0), or train on more texts in another --output"
         )
 
 
@@ -92,10 +94,8 @@ def matrix_of(model: SentenceTransformer) -> torch.Tensor | None:
     return weight
 
 
-def put_matrix(model: SentenceTransformer, matrix: torch.Tensor) -> torch.Tensor:
+def put_matrix(model: SentenceTransformer, matrix: torch.Tensor) -> None:
     """Multiply pooled vectors by a matrix (out, in), after the one that is there, if any.
-
-    Returned is the product of both, which stands there now.
 
     Raises TrainingError as `matrix_of` does.
     """
@@ -112,4 +112,3 @@ def put_matrix(model: SentenceTransformer, matrix: torch.Tensor) -> torch.Tensor
         model.insert(_PLACE, dense)
     else:
         model[_PLACE] = dense
-    return whole

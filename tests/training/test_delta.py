@@ -15,7 +15,7 @@ from tests.training.small_run import NOUNS, VERBS, config
 from training import run
 from training.delta import applied, difference, main, mean_of
 from training.errors import TrainingError
-from training.whitening import whitening
+from training.whitening import put_matrix, whitening
 
 
 def test_the_difference_comes_back_to_a_127th_of_its_largest_in_a_row() -> None:
@@ -127,6 +127,36 @@ def test_the_whitening_is_kept_with_the_weights(
     for half in (["--whiten", "0.3"], ["--texts", str(tmp_path / "texts.txt")], ["--whiten", "2"]):
         assert main([*given, white, *half]) == 1
         assert "needs a strength above 0 and at most 0.5, and --texts" in capsys.readouterr().err
+
+
+def test_a_base_that_is_whitened_is_so_once(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """What is kept is the new matrix; the base's own comes with the base."""
+    texts = [f"{verb} the {noun} ?" for verb in VERBS for noun in NOUNS]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    base = SentenceTransformer(str(tiny_model_folder), device="cpu")
+    put_matrix(base, torch.diag(torch.linspace(1, 3, 32)))
+    base.save(str(tmp_path / "base"), create_model_card=False)
+    before = base.encode(texts, normalize_embeddings=True)
+    file = tmp_path / "d.safetensors"
+    given = ["write", str(tmp_path / "base"), "--base", str(tmp_path / "base"), "--output"]
+    whiten = ["--whiten", "0.3", "--texts", str(tmp_path / "texts.txt")]
+    assert main([*given, str(file), *whiten]) == 0
+    assert main(["apply", str(file), "--output", str(tmp_path / "made")]) == 0
+    made = SentenceTransformer(str(tmp_path / "made"), device="cpu")
+    wanted = torch.from_numpy(before @ whitening(before, 0.3))
+    found = torch.from_numpy(made.encode(texts, normalize_embeddings=True))
+    torch.testing.assert_close(found, torch.nn.functional.normalize(wanted), atol=1e-5, rtol=0)
+
+
+def test_a_model_made_of_runs_is_no_end_of_a_run(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """Put into a run's folder for its card, it is not taken for what the run ended with."""
+    chosen = config(tmp_path, tiny_model_folder)
+    run.start(chosen, {})
+    shutil.copytree(tiny_model_folder, chosen.output / run.MODEL)
+    assert run.end(chosen.output, chosen) == chosen.output / run.MODEL
+    run.write_json(chosen.output / run.MODEL / run.MADE_OF, {"share": 0.8, "runs": []})
+    with pytest.raises(TrainingError, match=r"was made of runs by training\.delta"):
+        run.end(chosen.output, chosen)
 
 
 def test_models_of_different_shapes_have_no_mean() -> None:

@@ -218,14 +218,15 @@ def test_a_run_is_finished_again_whitened(copied: TrainConfig, done: TrainConfig
 def test_too_few_texts_to_whiten_by_are_refused_before_training(
     tmp_path: Path, tiny_model_folder: Path
 ) -> None:
-    """Said what to do, and no step made."""
+    """Said what to do, and nothing written."""
     file = tmp_path / "texts.txt"
     file.write_text("how do i pay ?\nwhere is my parcel ?\n")
     chosen = config(tmp_path, tiny_model_folder, whiten=0.2, unlabelled=file)
-    with pytest.raises(TrainingError, match=r"not 2; give more unlabelled texts, or none of it"):
+    with pytest.raises(
+        TrainingError, match=r"not 2; leave it out \(--whiten 0\), or train on more"
+    ):
         run_pipeline(chosen)
-    assert not (chosen.output / run.LOG).exists()
-    assert not run.is_trained(chosen.output)
+    assert not chosen.output.exists()
 
 
 def test_unlabelled_texts_whiten_where_there_are_any(done: TrainConfig, tmp_path: Path) -> None:

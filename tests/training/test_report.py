@@ -158,7 +158,10 @@ def test_shares_of_the_way_have_a_part_of_their_own(html: str, page: Page) -> No
     assert rows[3][1:4] == ["81.5 +4.4", "90.1 +1.0", "63.3 \N{MINUS SIGN}2.3"]
     words = " ".join(page.words)
     assert "How far to go from the base" in words
-    assert "on at most 400 texts or pairs of each set: no row is a run of its own." in words
+    assert (
+        "on at most 400 texts or pairs of each set, without whitening: no row is a run of its own."
+        in words
+    )
     assert "1 of the way: gained +4.4, worst \N{MINUS SIGN}2.3 on banking." in html
     assert "0.25 of the way: gained +1.4, worst \N{MINUS SIGN}0.2 on mattress;" in html
     drawing = html[html.index("by share of the way</title>") :]

@@ -101,7 +101,7 @@ def blends_part(blends: Json, config: Json, domain: str | None) -> Html:
     return join(
         paragraph(
             "The weights at the end of training, mixed with the base's, were measured in fp32"
-            f"{texts}: no row is a run of its own."
+            f"{texts}, without whitening: no row is a run of its own."
         ),
         table(
             "Shares of the way from base to tuned, in percent, and the difference to the base in "
@@ -113,7 +113,7 @@ def blends_part(blends: Json, config: Json, domain: str | None) -> Html:
             drawing,
             "Right is gained, down is forgotten; the numbers are shares of the way."
             + (
-                " In colour: the share that this run ends with."
+                " In colour: the share in this run's settings."
                 if any(one.this for one in shares)
                 else ""
             ),
