@@ -32,7 +32,7 @@ def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
     from training.finish import measured
     from training.prepare import prepare
     from training.train import train
-    from training.tuned import write_model
+    from training.tuned import check_end, write_model
 
     settings = [
         config.changed(loss=loss, ranking=0.0, output=config.output / loss) for loss in losses
@@ -47,6 +47,7 @@ def compare(config: TrainConfig, losses: Sequence[str]) -> Path:
     # With the loss that asks most of the pairs, so that none is refused after others have trained.
     asks_most = max(settings, key=lambda chosen: chosen.loss == "original")
     prepared = prepare(asks_most)
+    check_end(asks_most, prepared)
     base = measured(load_encoder(config.base), config, prepared)
     rows: list[dict[str, Any]] = []
     for chosen in settings:

@@ -40,7 +40,8 @@ def whitening(vectors: NDArray[np.float32], strength: float) -> NDArray[np.float
     Vectors are multiplied as they are: how far all are from the origin tells similarities of pairs
     apart as well, and is wanted.
 
-    vectors: (n, dim), unit length; strength: 0 leaves all as it is, 0.5 makes C the identity.
+    vectors: (n, dim), unit length; strength: 0 leaves all as it is, 0.5 makes all variances
+    above the floor equal.
     """
     centred = vectors.astype(np.float64) - vectors.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred / len(vectors))
@@ -84,7 +85,7 @@ def matrix_of(model: SentenceTransformer) -> torch.Tensor | None:
 
     Raises TrainingError where the step there is more than a product.
     """
-    if len(model) <= _PLACE or type(model[_PLACE]).__name__ != "Dense":
+    if len(model) <= _PLACE or not isinstance(model[_PLACE], Dense):
         return None
     dense = model[_PLACE]
     plain = isinstance(dense.activation_function, torch.nn.Identity) and not dense.use_residual

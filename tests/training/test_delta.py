@@ -18,6 +18,16 @@ from training.errors import TrainingError
 from training.whitening import put_matrix, whitening
 
 
+def _tuned(base: Path, folder: Path) -> SentenceTransformer:
+    """Save a model whose layers are a little off its base's, and return it."""
+    tuned = SentenceTransformer(str(base), device="cpu")
+    with torch.no_grad():
+        for weight in tuned[0].auto_model.encoder.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+    tuned.save(str(folder), create_model_card=False)
+    return tuned
+
+
 def test_the_difference_comes_back_to_a_127th_of_its_largest_in_a_row() -> None:
     """Half a step of 8 bits, row by row; vectors come back as they are, counters stay."""
     torch.manual_seed(0)
@@ -51,14 +61,8 @@ def test_of_several_models_the_mean_is_kept(
     """To the precision of the file, half a 127th of a row's largest change; the share is of it."""
     torch.manual_seed(1)
     base = SentenceTransformer(str(tiny_model_folder), device="cpu").state_dict()
-    ends, folders = [], [tmp_path / one for one in "abc"]
-    for folder in folders:
-        tuned = SentenceTransformer(str(tiny_model_folder), device="cpu")
-        with torch.no_grad():
-            for weight in tuned[0].auto_model.encoder.parameters():
-                weight.add_(0.01 * torch.randn_like(weight))
-        tuned.save(str(folder), create_model_card=False)
-        ends.append(tuned.state_dict())
+    folders = [tmp_path / one for one in "abc"]
+    ends = [_tuned(tiny_model_folder, folder).state_dict() for folder in folders]
     file, given = tmp_path / "d.safetensors", ["--base", str(tiny_model_folder), "--share", "0.5"]
     given = ["write", *given, "--output", str(file), *map(str, folders)]
     assert main(given) == 0
@@ -103,11 +107,7 @@ def test_the_whitening_is_kept_with_the_weights(
     tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is that of the model which the file makes, on the texts that were named."""
-    tuned = SentenceTransformer(str(tiny_model_folder), device="cpu")
-    with torch.no_grad():
-        for weight in tuned[0].auto_model.encoder.parameters():
-            weight.add_(0.01 * torch.randn_like(weight))
-    tuned.save(str(tmp_path / "tuned"), create_model_card=False)
+    _tuned(tiny_model_folder, tmp_path / "tuned")
     texts = [f"{verb} the {noun} ?" for verb in VERBS for noun in NOUNS]
     (tmp_path / "texts.txt").write_text("\n".join(texts))
     given = ["write", str(tmp_path / "tuned"), "--base", str(tiny_model_folder), "--output"]
@@ -176,11 +176,7 @@ def test_a_file_and_its_base_make_the_model(
     tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the two commands; where the base has changed in between, it is said and nothing made."""
-    tuned = SentenceTransformer(str(tiny_model_folder), device="cpu")
-    with torch.no_grad():
-        for weight in tuned[0].auto_model.encoder.parameters():
-            weight.add_(0.01 * torch.randn_like(weight))
-    tuned.save(str(tmp_path / "tuned"), create_model_card=False)
+    tuned = _tuned(tiny_model_folder, tmp_path / "tuned")
     file, made = tmp_path / "d.safetensors", tmp_path / "made"
     base = ["--base", str(tiny_model_folder)]
     assert main(["write", str(tmp_path / "tuned"), *base, "--output", str(file)]) == 0
