@@ -36,8 +36,8 @@ class StepBatches(Dataset[dict[str, Any]]):
     """The collated batch of every step: columns anchor, positive, negative, unlabelled.
 
     `label` is (n, 2) int64: the group of the pair, and of its explicit negative or -1. The
-    explicit negative is a labelled or a mined one of the anchor; where both sides of a pair can be
-    the anchor, chance decides.
+    explicit negative is a labelled non-duplicate of any text of the pair's group, or a mined one
+    of the anchor; where both sides of a pair can be the anchor, chance decides.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class StepBatches(Dataset[dict[str, Any]]):
         self._groups = groups
         # What comes once an epoch: both sides of each duplicate pair, places in `texts`, (n, 2).
         self.sides = np.stack([pairs.left[pairs.labels], pairs.right[pairs.labels]], axis=1)
-        self._labelled = _negatives(pairs) if labelled_negatives else {}
+        self._labelled = _negatives(pairs, groups) if labelled_negatives else {}
         if labelled_negatives and lone_negatives:
             self.sides = np.concatenate([self.sides, _lone(pairs)])
         self._pair_groups = groups[self.sides[:, 0]]
@@ -175,7 +175,7 @@ class StepBatches(Dataset[dict[str, Any]]):
 
     def _choices(self, pair: int, side: int) -> Sequence[int]:
         """Return the explicit negatives of a side; a mined one weighs as much as a labelled one."""
-        choices = self._labelled.get(int(self.sides[pair, side]), [])
+        choices = self._labelled.get(int(self._pair_groups[pair]), [])
         if self._mined is not None and self._mined[pair, side] >= 0:
             return [*choices, int(self._mined[pair, side])]
         return choices
@@ -193,12 +193,18 @@ def _lone(pairs: Pairs) -> NDArray[np.int64]:
     return np.stack([texts, texts], axis=1)
 
 
-def _negatives(pairs: Pairs) -> dict[int, list[int]]:
-    """Return the labelled non-duplicates of each text that has any."""
-    found: dict[int, list[int]] = {}
-    for left, right in zip(
-        pairs.left[~pairs.labels].tolist(), pairs.right[~pairs.labels].tolist(), strict=True
+def _negatives(pairs: Pairs, groups: NDArray[np.int64]) -> dict[int, list[int]]:
+    """Return the labelled non-duplicates of each group that has any, each once, in their order.
+
+    What is no duplicate of a question is none of the question's duplicates either. Few texts have
+    both a duplicate and a labelled non-duplicate of their own, so most pairs would go without.
+    """
+    found: dict[int, dict[int, None]] = {}
+    apart = ~pairs.labels
+    for one, other in (
+        (pairs.left[apart], pairs.right[apart]),
+        (pairs.right[apart], pairs.left[apart]),
     ):
-        found.setdefault(left, []).append(right)
-        found.setdefault(right, []).append(left)
-    return found
+        for group, text in zip(groups[one].tolist(), other.tolist(), strict=True):
+            found.setdefault(group, {})[text] = None
+    return {group: list(texts) for group, texts in found.items()}

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 # Calls of the model a step. Rows are sorted by length first: in one call every row is padded to
 # the longest, and of questions half the work would be padding.
-_CALLS = 4
+_CALLS = 8
 _FEWEST_ROWS_A_CALL = 16
 
 
