@@ -29,6 +29,7 @@ from app.usecases.clusters import KIND as CLUSTERS
 from app.usecases.clusters import FindClusters
 from app.usecases.compare import Compare
 from app.usecases.feedback import GiveFeedback
+from app.usecases.filtered import Filtered
 from app.usecases.jobs import Jobs
 from app.usecases.label import Label
 from app.usecases.labelled import Labelled
@@ -187,7 +188,7 @@ def open_runtime(settings: Settings) -> Runtime:
         writer=writer,
         workers=workers,
         judge=judge,
-        lookup=Lookup(encoder, store, index, judge),
+        lookup=Lookup(encoder, store, index, judge, Filtered(store)),
         register=Register(judge),
         compare=Compare(encoder, judge),
         jobs=Jobs(store, writer, {CLUSTERS: clusters}, busy=lambda: workers.load > 0),

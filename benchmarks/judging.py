@@ -26,6 +26,7 @@ from app.encoders.onnx import OnnxEncoder
 from app.encoders.unknown import unknown_to
 from app.index.faiss_index import FaissIndex
 from app.storage.memory import MemoryAnchorStore
+from app.usecases.filtered import Filtered
 from app.usecases.lookup import FURTHER, Asked, Lookup
 from app.usecases.matching import Judge, Question
 from training.data import read_natural_pairs
@@ -71,7 +72,7 @@ def main() -> None:
     known = CachedEncoder(OnnxEncoder(artifact), len(questions))
 
     def first(place: int, further: int) -> list[int]:
-        lookup = Lookup(known, store, index, judge, further=further)
+        lookup = Lookup(known, store, index, judge, Filtered(store), further=further)
         matches = lookup(DEFAULT_COLLECTION, Asked(asked[place].text, LIMIT)).matches
         return [match.anchor.seq for match in matches]
 

@@ -183,6 +183,19 @@ class VectorIndex(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class SelectedSince:
+    """What a selection lacks to be one of now.
+
+    gone: seqs of versions that no longer stand, whether it held them or not; come: later ones
+    that it admits, ascending; newer: the changes after the seq that was asked for.
+    """
+
+    gone: NDArray[np.int64]
+    come: NDArray[np.int64]
+    newer: list[Change]
+
+
 class AnchorReader(Protocol):
     """Point reads over the truth; inside a write transaction they see what it has staged."""
 
@@ -230,6 +243,16 @@ class AnchorReader(Protocol):
 
         With them, of the same moment, the changes after the seq `after`: a view that had applied
         all up to it holds, with these, exactly what was selected from.
+        """
+        ...
+
+    def select_since(
+        self, collection: int, where: Filter, since: int, *, limit: int, after: int
+    ) -> SelectedSince | None:
+        """Return what has come and gone since a selection that held all changes up to `since`.
+
+        Of one moment, as `select`. None where the log no longer reaches back so far, or more than
+        `limit` changes came: then selecting anew is the thing to do.
         """
         ...
 

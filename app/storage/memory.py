@@ -28,7 +28,7 @@ from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.errors import CollectionNotFound, JobNotFound
 from app.domain.feedback import Feedback
 from app.domain.jobs import Job
-from app.domain.ports import Remembered
+from app.domain.ports import Remembered, SelectedSince
 from app.domain.recalibration import Fitted
 from app.storage.memory_feedback import MemoryFeedback
 
@@ -65,6 +65,19 @@ class _State:
         """Return a state of its own with the same content."""
         return _State(*(copy(getattr(self, name)) for name in self.__slots__))
 
+    def of(self, collection: int) -> list[Anchor]:
+        """Return the anchors of a collection."""
+        return [row.anchor for row in self.rows.values() if row.collection == collection]
+
+    def changes(self, collection: int, after: int) -> list[Change]:
+        """Return what the log has after a seq, versions gone since without a vector."""
+        rows = self.rows
+        return [
+            replace(change, vector=rows[change.seq].vector if change.seq in rows else None)
+            for of, change in self.log
+            if of == collection and change.seq > after
+        ]
+
 
 class _Reads:
     """The point reads, over `self._state`."""
@@ -99,9 +112,6 @@ class _Reads:
             return replace(collection, correction=IDENTITY)
         return replace(collection, correction=fitted.correction)
 
-    def _of(self, collection: int) -> list[Anchor]:
-        return [row.anchor for row in self._state.rows.values() if row.collection == collection]
-
     def by_seq(self, seqs: Sequence[int]) -> dict[int, Anchor]:
         """Return the versions that still stand, by seq."""
         rows = self._state.rows
@@ -124,19 +134,39 @@ class _Reads:
     def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:
         """Return the anchors that exist, by id."""
         wanted = set(ids)
-        return {anchor.id: anchor for anchor in self._of(collection) if anchor.id in wanted}
+        return {anchor.id: anchor for anchor in self._state.of(collection) if anchor.id in wanted}
 
     def by_fingerprint(self, collection: int, fingerprint: bytes) -> list[Anchor]:
         """Return the anchors of equal canonical text, the oldest version first, 100 at most."""
-        found = [anchor for anchor in self._of(collection) if anchor.fingerprint == fingerprint]
+        found = [
+            anchor for anchor in self._state.of(collection) if anchor.fingerprint == fingerprint
+        ]
         return sorted(found, key=lambda anchor: anchor.seq)[:_FINGERPRINT_LIMIT]
 
     def select(
         self, collection: int, where: Filter, *, limit: int | None, after: int
     ) -> tuple[NDArray[np.int64], list[Change]]:
         """Return seqs that `where` admits, and the changes after `after`, of one moment."""
-        seqs = sorted(anchor.seq for anchor in self._of(collection) if where.admits(anchor))
-        return np.array(seqs[:limit], dtype=np.int64), self._changes(collection, after)
+        now = self._state
+        seqs = sorted(anchor.seq for anchor in now.of(collection) if where.admits(anchor))
+        return np.array(seqs[:limit], dtype=np.int64), now.changes(collection, after)
+
+    def select_since(
+        self, collection: int, where: Filter, since: int, *, limit: int, after: int
+    ) -> SelectedSince | None:
+        """Return what has come and gone since a selection that held all changes up to `since`.
+
+        None where the log no longer reaches back so far, or more than `limit` changes came.
+        """
+        now = self._state
+        came = now.changes(collection, since)
+        if since < now.log_start.get(collection, since + 1) or len(came) > limit:
+            return None
+        gone = [change.removed for change in came if change.removed is not None]
+        standing = [anchor for anchor in now.of(collection) if anchor.seq > since]
+        come = sorted(anchor.seq for anchor in standing if where.admits(anchor))
+        newer = now.changes(collection, after)
+        return SelectedSince(np.array(gone, np.int64), np.array(come, np.int64), newer)
 
     def labels_of(self, seqs: Sequence[int]) -> dict[int, str | None]:
         """Return the label of each version that still stands, None of one without."""
@@ -146,20 +176,13 @@ class _Reads:
         self, collection: int, where: Filter, *, limit: int | None, after: int
     ) -> tuple[dict[int, str], list[Change]]:
         """Return labels that `where` admits, and the changes after `after`, of one moment."""
+        now = self._state
         found = [
             (anchor.seq, anchor.label)
-            for anchor in self._of(collection)
+            for anchor in now.of(collection)
             if anchor.label is not None and where.admits(anchor)
         ]
-        return dict(found[:limit]), self._changes(collection, after)
-
-    def _changes(self, collection: int, after: int) -> list[Change]:
-        rows = self._state.rows
-        return [
-            replace(change, vector=rows[change.seq].vector if change.seq in rows else None)
-            for of, change in self._state.log
-            if of == collection and change.seq > after
-        ]
+        return dict(found[:limit]), now.changes(collection, after)
 
     def page(
         self, collection: int, *, label: str | None, after: str | None, limit: int
@@ -167,14 +190,14 @@ class _Reads:
         """Return anchors in the order of their ids, from the first id greater than `after`."""
         found = [
             anchor
-            for anchor in self._of(collection)
+            for anchor in self._state.of(collection)
             if (label is None or anchor.label == label) and (after is None or anchor.id > after)
         ]
         return sorted(found, key=lambda anchor: anchor.id)[:limit]
 
     def count(self, collection: int) -> tuple[int, int]:
         """Return how many anchors and how many distinct labels a collection holds."""
-        anchors = self._of(collection)
+        anchors = self._state.of(collection)
         return len(anchors), len({anchor.label for anchor in anchors} - {None})
 
     def job(self, job_id: str) -> Job:
@@ -362,7 +385,7 @@ class MemoryAnchorStore(_Reads):
 
     def export(self, collection: int) -> Generator[list[Anchor], None, None]:
         """Yield all anchors of one moment, in batches, in the order of their ids."""
-        anchors = sorted(self._of(collection), key=lambda anchor: anchor.id)
+        anchors = sorted(self._state.of(collection), key=lambda anchor: anchor.id)
         for start in range(0, len(anchors), _BATCH):
             yield anchors[start : start + _BATCH]
 
@@ -381,7 +404,7 @@ class MemoryAnchorStore(_Reads):
         """Return the changes after a seq, ascending; None where the log no longer reaches back."""
         if after < self._state.log_start[collection]:
             return None
-        return self._changes(collection, after)
+        return self._state.changes(collection, after)
 
     def last_seq(self) -> int:
         """Return the seq of the last change of any collection, 0 before the first."""

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, bindparam, func, intersect, select
+from sqlalchemy import Connection, Select, bindparam, func, intersect, literal_column, select
 
 from app.domain.anchors import Anchor, Change, Collection, Filter, canonical_json
 from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.errors import CollectionNotFound
+from app.domain.ports import SelectedSince
 from app.domain.recalibration import Fitted, same_base_rate
 from app.storage.rows import anchors_of, to_anchor, to_collection, to_datetime, to_vector
 from app.storage.schema import (
@@ -45,6 +46,15 @@ FROM (
     SELECT * FROM (SELECT * FROM anchors WHERE collection = :collection AND fingerprint = :mark
                    ORDER BY seq LIMIT {FINGERPRINT_LIMIT}))
 """  # noqa: S608 - a number from this file
+
+# `changes_by_collection` ends in seq, so both look at no more of the log than what is new.
+NEW_CHANGES = """
+SELECT log_start, (SELECT count(*) FROM changes WHERE collection = key AND seq > :since)
+FROM collections WHERE key = :collection
+"""
+GONE = """
+SELECT removed FROM changes WHERE collection = :collection AND seq > :since AND removed IS NOT NULL
+"""
 
 LABELS_OF = "SELECT seq, label FROM anchors WHERE seq IN (SELECT value FROM json_each(?))"
 
@@ -194,7 +204,29 @@ class Reader:
         with self._connect() as connection:
             seqs = connection.execute(query).scalars().all()
             changes = changes_after(connection, collection, after)
-        return np.sort(np.array(seqs, dtype=np.int64)), changes
+        return np.sort(_seqs(seqs)), changes
+
+    def select_since(
+        self, collection: int, where: Filter, since: int, *, limit: int, after: int
+    ) -> SelectedSince | None:
+        """Return what has come and gone since a selection that held all changes up to `since`.
+
+        None where the log no longer reaches back so far, or more than `limit` changes came.
+        """
+        asked = {"collection": collection, "since": since}
+        with self._connect() as connection:
+            found = connection.exec_driver_sql(NEW_CHANGES, asked).one_or_none()
+            if found is None or found[0] > since or found[1] > limit:
+                return None
+            nothing = np.empty(0, dtype=np.int64)
+            if not found[1] and after >= since:
+                return SelectedSince(nothing, nothing, [])
+            newer = changes_after(connection, collection, after)
+            if not found[1]:
+                return SelectedSince(nothing, nothing, newer)
+            gone = connection.exec_driver_sql(GONE, asked).scalars().all()
+            come = connection.execute(_selection(collection, where, since)).scalars().all()
+        return SelectedSince(_seqs(gone), np.sort(_seqs(come)), newer)
 
     def labels_of(self, seqs: Sequence[int]) -> dict[int, str | None]:
         """Return the label of each version that still stands, None of one without."""
@@ -252,19 +284,29 @@ def changes_after(connection: Connection, collection: int, seq: int) -> list[Cha
     ]
 
 
-def _selection(collection: int, where: Filter) -> Select[int] | Any:
+def _seqs(found: Sequence[int]) -> NDArray[np.int64]:
+    return np.array(found, dtype=np.int64)
+
+
+def _selection(collection: int, where: Filter, since: int | None = None) -> Select[int] | Any:
+    """Return the query of the seqs that `where` admits, of those after `since` if it is given."""
     parts: list[Select[Any]] = []
     if where.label is not None or not where.metadata:
-        part = select(anchors.c.seq).where(anchors.c.collection == collection)
-        if where.label is not None:
-            part = part.where(anchors.c.label == where.label)
-        parts.append(part)
-    parts += [
-        select(anchor_metadata.c.seq).where(
+        of: Any = anchors.c.collection
+        label: Any = anchors.c.label
+        part = select(anchors.c.seq)
+        if since is not None:
+            # A plus keeps SQLite from its indexes: those lead through all anchors of a label, in
+            # place of the few that are new.
+            of, label = literal_column("+anchors.collection"), literal_column("+anchors.label")
+            part = part.where(anchors.c.seq > since)
+        part = part.where(of == collection)
+        parts.append(part if where.label is None else part.where(label == where.label))
+    for key, value in where.metadata.items():
+        part = select(anchor_metadata.c.seq).where(
             anchor_metadata.c.collection == collection,
             anchor_metadata.c.key == key,
             anchor_metadata.c.value == canonical_json(value),
         )
-        for key, value in where.metadata.items()
-    ]
+        parts.append(part if since is None else part.where(anchor_metadata.c.seq > since))
     return parts[0] if len(parts) == 1 else intersect(*parts)

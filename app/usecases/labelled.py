@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app.domain.anchors import Filter
 from app.domain.labels import ANCHORS, LABELS
 from app.domain.ports import AnchorReader, VectorView
-from app.usecases.lookup import NARROW
+from app.usecases.filtered import NARROW
 
 WIDENING = (128, 1_024, 8_192)
 # Labels of anchor versions that are remembered: a version never changes.

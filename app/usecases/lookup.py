@@ -15,11 +15,10 @@ from app.domain.errors import Unavailable
 from app.domain.explanation import Explanation
 from app.domain.ports import AnchorReader, Encoder, Hits, VectorIndex, VectorView
 from app.domain.verdicts import Verdict, strongest
+from app.usecases.filtered import Filtered
 from app.usecases.matching import Judge, Question, Standard, in_order
 
-NARROW = 10_000
 FURTHER = 20
-WIDENING = (256, 2_048, 8_192)
 
 # A version that the view holds and the database no longer does was replaced by a write that is
 # about to be published; that takes well under a millisecond. Whoever finds the same again and
@@ -77,8 +76,7 @@ class _Near:
 class Lookup:
     """Finds likely duplicates among the anchors of a collection.
 
-    narrow: a filter that admits no more anchors is answered by looking at each of them.
-    widening: a wider one is answered out of so many nearest anchors, then out of more.
+    filtered: finds the nearest that a filter admits.
     further: so many more candidates are judged than matches are asked for: what speaks beside the
     similarity can bring one of them to the front.
     """
@@ -87,8 +85,7 @@ class Lookup:
     rows: AnchorReader
     index: VectorIndex
     judge: Judge
-    narrow: int = NARROW
-    widening: tuple[int, ...] = WIDENING
+    filtered: Filtered
     further: int = FURTHER
 
     def __call__(self, collection_name: str, asked: Asked) -> Answer:
@@ -163,7 +160,7 @@ class Lookup:
         """Return candidates by their vectors alone, None where view and database disagree."""
         wanted = asked.limit + self.further
         if asked.where:
-            filtered = self._near_filtered(collection, view, question, asked.where, wanted)
+            filtered = self.filtered(collection, view, asked.where, question.vector, wanted)
             if filtered is None:
                 return None
             hits, view = filtered
@@ -255,40 +252,6 @@ class Lookup:
         floor = -2.0 if asked.min_similarity is None else asked.min_similarity
         pairs = zip(same, similarities.tolist(), strict=True)
         return [(anchor, similarity) for anchor, similarity in pairs if similarity >= floor]
-
-    def _near_filtered(
-        self, collection: int, view: VectorView, question: Question, where: Filter, wanted: int
-    ) -> tuple[Hits, VectorView] | None:
-        """Return the nearest that `where` admits, None where view and database disagree.
-
-        With them comes a view that holds them all.
-        """
-        seqs, newer = self.rows.select(collection, where, limit=self.narrow + 1, after=view.seq)
-        if seqs.size > self.narrow:
-            for k in self.widening:
-                hits = view.search(question.vector, k)
-                anchors = self.rows.by_seq(hits.seqs.tolist())
-                if len(anchors) != hits.seqs.size:
-                    break  # a write came in between; the log helps below, and only there
-                admitted = np.array([where.admits(anchors[seq]) for seq in hits.seqs.tolist()])
-                if np.count_nonzero(admitted) >= wanted:
-                    return hits.kept(np.flatnonzero(admitted)[:wanted]), view
-            seqs, newer = self.rows.select(collection, where, limit=None, after=view.seq)
-        # Selecting many takes long enough for writes to come in between: the log says which.
-        latest = view.apply(newer)
-        near = _nearest(latest, seqs, question.vector, wanted)
-        return None if near is None else (near, latest)
-
-
-def _nearest(
-    view: VectorView, seqs: NDArray[np.int64], vector: NDArray[np.float32], k: int
-) -> Hits | None:
-    """Return the `k` most similar of `seqs`, exactly; None where the view lacks one of them."""
-    similarities = view.similarities(seqs, vector)
-    if np.isnan(similarities).any():
-        return None  # the collection was deleted in the meantime
-    best = np.lexsort((seqs, -similarities))[:k]
-    return Hits(seqs[best], similarities[best], view.vectors(seqs[best]))
 
 
 def _at_place(place: int, values: Sequence[float]) -> float:

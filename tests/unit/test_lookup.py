@@ -13,6 +13,7 @@ from app.domain.errors import Unavailable
 from app.domain.verdicts import Verdict
 from app.index.memory import MemoryIndex, MemoryView
 from app.storage.memory import MemoryAnchorStore
+from app.usecases.filtered import Filtered
 from app.usecases.lookup import CATCH_UP_SECONDS, Answer, Asked, Lookup
 from app.usecases.matching import Judge
 from app.usecases.writer import Writer, Writing
@@ -42,8 +43,8 @@ class World:
 
     def lookup(self, **options: int | tuple[int, ...]) -> Lookup:
         """Return the use case over this world."""
-        judge = Judge(CALIBRATION)
-        return Lookup(self.encoder, self.store, self.index, judge, **options)  # type: ignore[arg-type]
+        filtered = Filtered(self.store, **options)  # type: ignore[arg-type]
+        return Lookup(self.encoder, self.store, self.index, Judge(CALIBRATION), filtered)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from app.domain.scoring import Scorer
 from app.domain.verdicts import Verdict
 from app.index.memory import MemoryIndex
 from app.storage.memory import MemoryAnchorStore
+from app.usecases.filtered import Filtered
 from app.usecases.lookup import Asked, Lookup
 from app.usecases.matching import CANDIDATES, Judge, Question, Standard
 from tests.unit.fakes import DIMENSION, WordEncoder
@@ -216,7 +217,9 @@ def test_reading_only_what_may_win_changes_nothing(
     judge: Judge, world: World, text: str, limit: int
 ) -> None:
     """The first matches are those of judging every candidate."""
-    lookup = Lookup(Fixed(world.vector), world.store, world.index, judge, further=70)
+    lookup = Lookup(
+        Fixed(world.vector), world.store, world.index, judge, Filtered(world.store), further=70
+    )
     every = judged(judge, world, Question.of(text, world.vector), judge.standard(DEFAULTS), 70)
     assert lookup("default", Asked(text, limit)).matches == every[:limit]
 
@@ -260,7 +263,7 @@ def test_evidence_brings_a_farther_anchor_to_the_front() -> None:
         index.apply(1, rows.put(1, [("near", near), ("far", far)]))
     judge = Judge(replace(CALIBRATION, head=0.0))
     for further, first in ((20, "far"), (0, "near")):
-        lookup = Lookup(encoder, store, index, judge, further=further)
+        lookup = Lookup(encoder, store, index, judge, Filtered(store), further=further)
         for where in (Filter(), Filter(metadata={})):
             answer = lookup("default", Asked("enable wifi", limit=1, where=where))
             assert [match.anchor.id for match in answer.matches] == [first]
