@@ -112,6 +112,13 @@ class VectorView(Protocol):
         """Return the cosine of each of `seqs`, exactly; NaN for one it does not hold."""
         ...
 
+    def nearest(self, seqs: NDArray[np.int64], vector: NDArray[np.float32], k: int) -> Hits | None:
+        """Return the `k` most similar of `seqs`, exactly; None where it does not hold one of them.
+
+        seqs: distinct. vector: (dim,) unit length.
+        """
+        ...
+
     def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
         ...

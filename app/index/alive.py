@@ -58,6 +58,19 @@ class Alive:
         held[held] = self(found[held])
         return np.where(held, found, -1)
 
+    def only(self, seqs: NDArray[np.int64]) -> Alive:
+        """Return what is left when all rows but these are dead; seqs: distinct."""
+        positions = self.positions(seqs)
+        positions = positions[positions >= 0]
+        rows = _set(len(self.segment), positions)
+        dead = len(self.segment) - len(positions)
+        twins = self.segment.twins
+        if twins is None:
+            return Alive(self.segment, rows, dead, rows, dead)
+        nodes = np.unique(twins.node_of[positions])
+        count = self.segment.nodes
+        return Alive(self.segment, rows, dead, _set(count, nodes), count - len(nodes))
+
     def without(self, seqs: NDArray[np.int64]) -> Alive:
         """Return what is left when these rows, too, are dead; seqs not alive change nothing."""
         positions = np.unique(self.positions(seqs))
@@ -109,6 +122,12 @@ class Alive:
 def _bits_at(bits: Bits, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = (bits[positions >> 3] >> (positions & 7)) & 1 == 1
     return found
+
+
+def _set(count: int, positions: NDArray[np.int64]) -> Bits:
+    chosen = np.zeros(count, np.bool_)
+    chosen[positions] = True
+    return np.packbits(chosen, bitorder="little")
 
 
 def _every(count: int) -> Bits:

@@ -48,6 +48,13 @@ class MemoryView:
             found[known] = _cosines(self.held[at[known]], vector)
         return found
 
+    def nearest(self, seqs: NDArray[np.int64], vector: NDArray[np.float32], k: int) -> Hits | None:
+        """Return the `k` most similar of `seqs`, exactly; None where it does not hold one."""
+        held = np.isin(self.seqs, seqs, assume_unique=True)
+        if np.count_nonzero(held) < len(seqs):
+            return None
+        return MemoryView(self.seqs[held], self.held[held], self.seq).search(vector, k)
+
     def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""
         found = np.full((len(seqs), self.held.shape[1]), np.nan, np.float16)

@@ -115,6 +115,14 @@ class Tail:
         alive[positions] = False
         return replace(self, alive=alive, live=int(np.count_nonzero(alive)))
 
+    def only(self, seqs: NDArray[np.int64]) -> Tail:
+        """Return the tail with all rows but these dead; seqs: distinct."""
+        positions = self.positions(seqs)
+        positions = positions[positions >= 0]
+        alive = np.zeros(len(self), np.bool_)
+        alive[positions] = True
+        return replace(self, alive=alive, live=len(positions))
+
     def positions(self, seqs: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where each of `seqs` stands, -1 for one that is dead or not here."""
         if not len(self.seqs):

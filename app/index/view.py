@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from app.index.tail import Tail
 _TIE = 1e-6
 _REBUILD_AT = 0.2  # dead share of a graph's rows: searches cost as much more by then
 _GATHER_ROWS = 4096
+# Passing over so many rows in a scan of all takes as long as fetching one by its position.
+_SCAN_ROWS = 200
 _SPARE = 8  # rows fetched beyond those wanted, among which ties are most often settled
 
 
@@ -129,6 +132,20 @@ class FaissView:
                 places = held[start : start + CHUNK]
                 found[places] = similarities(part.rows(positions[places]), query)
         return found
+
+    def nearest(self, seqs: NDArray[np.int64], vector: NDArray[np.float32], k: int) -> Hits | None:
+        """Return the `k` most similar of `seqs`, exactly; None where it does not hold one."""
+        if len(seqs) * _SCAN_ROWS < len(self.segment):
+            values = self.similarities(seqs, vector)
+            if np.isnan(values).any():
+                return None
+            best = np.lexsort((seqs, -values))[: max(k, 0)]
+            return Hits(seqs[best], values[best], self.vectors(seqs[best]))
+        alive, tail = self.alive.only(seqs), self.tail.only(seqs)
+        if len(self.segment) - alive.dead + tail.live < len(seqs):
+            return None
+        among = replace(self, alive=alive, tail=tail, exact_below=sys.maxsize)
+        return among.search(vector, k)
 
     def vectors(self, seqs: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the stored vector of each of `seqs`, (n, dim); NaN for one it does not hold."""

@@ -20,8 +20,9 @@ WIDENING = (256, 2_048, 8_192)
 _SPARE = 1.5
 # Changes after which selecting anew costs less than following the log.
 _FOLLOWED = 2_000
-# Seqs kept of all filters together, 8 bytes each.
+# Seqs kept of all filters together, 8 bytes each; and what a filter itself takes, in seqs.
 _KEPT = 2_000_000
+_A_FILTER = 64
 
 Seqs = NDArray[np.int64]
 
@@ -38,7 +39,8 @@ class _Selection:
 
     @property
     def size(self) -> int:
-        return 1 if self.seqs is None else 1 + len(self.seqs)
+        """Return what it takes, in seqs."""
+        return _A_FILTER + (0 if self.seqs is None else len(self.seqs))
 
 
 class Selections:
@@ -168,7 +170,7 @@ class Filtered:
                 admitted = np.flatnonzero(_among(hits.seqs, seqs))
                 if len(admitted) >= wanted:
                     return hits.kept(admitted[:wanted]), latest
-        near = _nearest(latest, seqs, vector, wanted)
+        near = latest.nearest(seqs, vector, wanted)
         return None if near is None else (near, latest)
 
     def _among_nearest(
@@ -197,12 +199,3 @@ def _among(seqs: Seqs, ascending: Seqs) -> NDArray[np.bool_]:
     at = np.minimum(np.searchsorted(ascending, seqs), len(ascending) - 1)
     found: NDArray[np.bool_] = ascending[at] == seqs
     return found
-
-
-def _nearest(view: VectorView, seqs: Seqs, vector: NDArray[np.float32], k: int) -> Hits | None:
-    """Return the `k` most similar of `seqs`, exactly; None where the view lacks one of them."""
-    similarities = view.similarities(seqs, vector)
-    if np.isnan(similarities).any():
-        return None  # the collection was deleted in the meantime
-    best = np.lexsort((seqs, -similarities))[:k]
-    return Hits(seqs[best], similarities[best], view.vectors(seqs[best]))

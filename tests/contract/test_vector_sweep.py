@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.domain.anchors import Change
 from app.domain.ports import Hits, VectorIndex
+from app.index import view as view_module
 from app.index.faiss_index import FaissIndex
 from app.index.memory import MemoryIndex
 
@@ -121,3 +122,54 @@ def test_a_similarity_is_the_same_from_either_side(index: VectorIndex) -> None:
     rows = view.vectors(seqs).astype(np.float32)
     table = np.stack([view.similarities(seqs, row) for row in rows])
     assert np.array_equal(table, table.T)
+
+
+@pytest.mark.parametrize("scan_rows", [0, 200], ids=["fetching each", "passing over the others"])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    held=st.lists(vectors, min_size=1, max_size=30),
+    gone=st.sets(st.integers(1, 30), max_size=6),
+    later=st.lists(vectors, max_size=6),
+    left_out=st.sets(st.integers(0, 35)),
+    stray=st.sampled_from([None, None, None, 30, 300]),
+    question=vectors,
+    k=st.integers(0, 12),
+)
+def test_the_nearest_of_given_ones_are_what_comparing_each_finds(
+    index: VectorIndex,
+    monkeypatch: pytest.MonkeyPatch,
+    scan_rows: int,
+    *,
+    held: list[NDArray[np.float16]],
+    gone: set[int],
+    later: list[NDArray[np.float16]],
+    left_out: set[int],
+    stray: int | None,
+    question: NDArray[np.float16],
+    k: int,
+) -> None:
+    """In a segment and in a tail, among dead ones and copies; None where one of them is gone."""
+    monkeypatch.setattr(view_module, "_SCAN_ROWS", scan_rows)
+    index.drop(1)
+    index.apply(1, [Change(seq, None, vector) for seq, vector in enumerate(held, 1)])
+    index.apply(1, [Change(100 + seq, seq, None) for seq in sorted(gone)])
+    # What came last is, in most kinds, in no segment yet.
+    index.apply(1, [Change(200 + seq, None, vector) for seq, vector in enumerate(later)])
+    view = index.view(1)
+    left = {seq for seq in range(1, len(held) + 1) if seq not in gone}
+    left |= {200 + place for place in range(len(later))}
+    chosen = {seq for place, seq in enumerate(sorted(left)) if place not in left_out}
+    seqs = np.array(sorted(chosen | {stray or min(left, default=300)}), np.int64)
+    hits = view.nearest(seqs, question.astype(np.float32), k)
+    if not set(seqs.tolist()) <= left:
+        assert hits is None
+        return
+    assert hits is not None
+    values = view.similarities(seqs, question.astype(np.float32))
+    best = np.lexsort((seqs, -values))[:k]
+    assert found(hits) == list(zip(seqs[best].tolist(), values[best].tolist(), strict=True))
+    assert np.array_equal(hits.vectors, view.vectors(seqs[best]))

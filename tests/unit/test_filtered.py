@@ -170,7 +170,7 @@ def test_more_than_the_log_is_followed_for_is_read_anew(
 
 def test_what_was_asked_for_last_is_kept(world: World) -> None:
     """Up to a limit of all filters together; one larger than that is not kept at all."""
-    selections = module.Selections(world.store, limit=210)
+    selections = module.Selections(world.store, limit=350)
     view = world.index.view(1)
     for label in ("x", "y", "x", "z", "x"):
         selections.few(1, view, Filter(label), 1_000)
@@ -179,7 +179,7 @@ def test_what_was_asked_for_last_is_kept(world: World) -> None:
     ]  # fmt: skip
     selections.few(1, view, Filter("y"), 1_000)
     assert world.store.told() == [("some", "y")]
-    small = module.Selections(world.store, limit=50)
+    small = module.Selections(world.store, limit=150)
     for _ in range(2):
         small.few(1, view, Filter("x"), 1_000)
     assert world.store.told() == [("some", "x")] * 2
