@@ -62,14 +62,13 @@ class Alive:
         """Return what is left when all rows but these are dead; seqs: distinct."""
         positions = self.positions(seqs)
         positions = positions[positions >= 0]
-        rows = _set(len(self.segment), positions)
-        dead = len(self.segment) - len(positions)
+        rows, chosen = _set(len(self.segment), positions)
+        dead = len(self.segment) - chosen
         twins = self.segment.twins
         if twins is None:
             return Alive(self.segment, rows, dead, rows, dead)
-        nodes = np.unique(twins.node_of[positions])
-        count = self.segment.nodes
-        return Alive(self.segment, rows, dead, _set(count, nodes), count - len(nodes))
+        nodes, chosen = _set(self.segment.nodes, twins.node_of[positions])
+        return Alive(self.segment, rows, dead, nodes, self.segment.nodes - chosen)
 
     def without(self, seqs: NDArray[np.int64]) -> Alive:
         """Return what is left when these rows, too, are dead; seqs not alive change nothing."""
@@ -124,10 +123,11 @@ def _bits_at(bits: Bits, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
     return found
 
 
-def _set(count: int, positions: NDArray[np.int64]) -> Bits:
+def _set(count: int, positions: NDArray[np.int64]) -> tuple[Bits, int]:
+    """Return `count` bits of which those at these positions are set, and how many are."""
     chosen = np.zeros(count, np.bool_)
     chosen[positions] = True
-    return np.packbits(chosen, bitorder="little")
+    return np.packbits(chosen, bitorder="little"), int(np.count_nonzero(chosen))
 
 
 def _every(count: int) -> Bits:
