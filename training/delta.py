@@ -4,7 +4,8 @@
 `python -m training.delta apply FILE --output MODEL`. With `--whiten 0.2 --texts FILE`, the matrix
 that whitens the model on those texts is kept as well.
 
-Of several runs from one base (`write RUN RUN …`) it is the mean of their weights that is kept.
+Of several runs from one base (`write RUN RUN …`) it is the mean of their weights that is kept; a
+file of differences stands for the runs it was made of, which need not be there any more.
 Every changed matrix is kept as 8-bit differences from the base with one scale a row, a few
 thousandths of a difference that is itself small; every changed vector as it is. A model made
 from the file is the one to export: then whoever has the base builds the same artifact.
@@ -118,7 +119,8 @@ def write_delta(
 ) -> Path:
     """Write what tuned models have learnt over their base, whole or not at all; return the file.
 
-    models: runs, whose ends are taken, or models' folders; of several, the mean is taken.
+    models: runs, whose ends are taken, models' folders, or files of differences, whose ends count
+    as often as they were made of runs; of several, the mean is taken.
     Raises TrainingError where either cannot be loaded, the base is another model's or cannot be
     told again by a hash of its weights, and where the model is a run's and but a share of the way:
     a share of that would be another share than was asked for. Of a run it is also checked that it
@@ -131,12 +133,11 @@ def write_delta(
     start = find_base(base)
     if start.sha256 is None:
         raise TrainingError(f"{base}: is no folder with one file of weights, to be known again by")
-    ends = [_end(Path(model), start) for model in models]
-    tuned = mean_of([_loaded(find_base(str(end))).state_dict() for end in ends])
     model = _loaded(start)
-    kept = difference(model.state_dict(), tuned, share)
+    ends = [end for one in models for end in _ends(Path(one), start, model.state_dict())]
+    kept = difference(model.state_dict(), mean_of([weights for weights, _ in ends]), share)
     metadata = {"base": base, "base_sha256": start.sha256, "share": f"{share:g}"}
-    metadata["runs"] = json.dumps([_settings(Path(one)) for one in models])
+    metadata["runs"] = json.dumps([settings for _, settings in ends])
     if whitening is not None:
         texts = read_texts(whitening.texts, whitening.count)
         # Of what will be made of the file, its eight bits included.
@@ -158,22 +159,8 @@ def apply_delta(file: Path, output: Path) -> Path:
     A model that is there is replaced. Raises TrainingError where the file cannot be read, the base
     is not the one that it was made from, or the folder holds something else.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(file), framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            kept = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{file}: cannot be read as differences ({error})") from error
-    if "base" not in metadata:
-        raise TrainingError(f"{file}: does not say what base it belongs to")
-    start = find_base(metadata["base"])
-    if start.sha256 is None or start.sha256 != metadata.get("base_sha256"):
-        raise TrainingError(
-            f"{file}: belongs to weights of {metadata['base']} with SHA-256 "
-            f"{metadata.get('base_sha256')}, not {start.sha256}"
-        )
+    kept, metadata = _read(file)
+    start = _base_of(file, metadata)
     if output.exists() and not (output / _MODEL_FILE).is_file():
         raise TrainingError(f"{output}: holds something else than a model; give another folder")
     model = _loaded(start)
@@ -191,6 +178,57 @@ def apply_delta(file: Path, output: Path) -> Path:
     run.write_json(made / run.MADE_OF, told)
     shutil.rmtree(output, ignore_errors=True)
     return made.rename(output)
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return what a file keeps, and what it says of itself. Raises TrainingError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            kept = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{file}: cannot be read as differences ({error})") from error
+    if "base" not in metadata:
+        raise TrainingError(f"{file}: does not say what base it belongs to")
+    return kept, metadata
+
+
+def _base_of(file: Path, metadata: Mapping[str, str]) -> Base:
+    """Return the base that a file belongs to. Raises TrainingError where that is another one."""
+    start = find_base(metadata["base"])
+    if start.sha256 is None or start.sha256 != metadata.get("base_sha256"):
+        raise TrainingError(
+            f"{file}: belongs to weights of {metadata['base']} with SHA-256 "
+            f"{metadata.get('base_sha256')}, not {start.sha256}"
+        )
+    return start
+
+
+def _ends(
+    model: Path, start: Base, base: Mapping[str, Tensor]
+) -> list[tuple[Mapping[str, Tensor], dict[str, Any]]]:
+    """Return the weights that one of the models ends with, and the settings of its run.
+
+    Of a file of differences they are those of the mean it was made of, once a run of it: the share
+    is taken back, and its whitening left out. base: the weights of `start`.
+    Raises TrainingError as `write_delta` says.
+    """
+    if not model.is_file():
+        return [(_loaded(find_base(str(_end(model, start)))).state_dict(), _settings(model))]
+    kept, metadata = _read(model)
+    if _base_of(model, metadata).sha256 != start.sha256:
+        raise TrainingError(f"{model}: was tuned from {metadata['base']}, not from {start.name}")
+    kept.pop(_WHITENING, None)
+    share = float(metadata["share"])
+    made = {
+        name: torch.lerp(base[name].float(), weight.float(), 1 / share)
+        if weight.is_floating_point()
+        else weight
+        for name, weight in applied(base, kept).items()
+    }
+    return [(made, settings) for settings in json.loads(metadata.get("runs", "[]")) or [{}]]
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -258,7 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="a run, whose end is taken, or a tuned model's folder; of several, the mean is taken",
+        help="a run, whose end is taken, a tuned model's folder or a file of differences; of "
+        "several, the mean is taken",
     )
     write.add_argument("--base", default="all-MiniLM-L6-v2", help="what it was tuned from")
     write.add_argument("--share", type=float, default=1.0, help="of the way, 0..1 (%(default)s)")

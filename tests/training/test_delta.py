@@ -84,6 +84,37 @@ def test_of_several_models_the_mean_is_kept(
     assert f"was tuned from {tmp_path / 'a'}, not from " in capsys.readouterr().err
 
 
+def test_a_file_stands_for_the_runs_it_was_made_of(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mean of a file of two and of a third is that of the three, whatever share was kept."""
+    torch.manual_seed(2)
+    base = SentenceTransformer(str(tiny_model_folder), device="cpu").state_dict()
+    folders = [tmp_path / one for one in "abc"]
+    ends = [_tuned(tiny_model_folder, folder).state_dict() for folder in folders]
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(f"{verb} the {noun}" for verb in VERBS for noun in NOUNS))
+    two, three = tmp_path / "two.safetensors", tmp_path / "three.safetensors"
+    whitened = ["--whiten", "0.2", "--texts", str(texts)]
+    whose = ["--base", str(tiny_model_folder)]
+    first = [str(one) for one in folders[:2]]
+    assert main(["write", *first, *whose, "--share", "0.8", *whitened, "--output", str(two)]) == 0
+    assert main(["write", str(two), str(folders[2]), *whose, "--output", str(three)]) == 0
+    assert main(["apply", str(three), "--output", str(tmp_path / "made")]) == 0
+    made = SentenceTransformer(str(tmp_path / "made"), device="cpu").state_dict()
+    assert set(made) == set(base)
+    for name, start in base.items():
+        change = (ends[0][name] + ends[1][name] + ends[2][name]) / 3 - start
+        # The first file rounds as well, and its share is taken back.
+        assert bool(((made[name] - start - change).abs() <= 1e-6 + 0.02 * 0.05).all()), name
+    assert run.read_json(tmp_path / "made" / run.MADE_OF) == {"share": 1.0, "runs": [{}, {}, {}]}
+    _tuned(tiny_model_folder, tmp_path / "other")
+    capsys.readouterr()
+    wrong = ["write", str(two), "--base", str(tmp_path / "other"), "--output", str(three)]
+    assert main(wrong) == 1
+    assert "was tuned from" in capsys.readouterr().err
+
+
 def test_a_model_says_of_which_runs_it_is_the_mean(tiny_model_folder: Path, tmp_path: Path) -> None:
     """With the settings of each; of files the names, as others have them elsewhere."""
     runs = []
