@@ -160,7 +160,12 @@ def apply_delta(file: Path, output: Path) -> Path:
     is not the one that it was made from, or the folder holds something else.
     """
     kept, metadata = _read(file)
-    start = _base_of(file, metadata)
+    start = find_base(metadata["base"])
+    if start.sha256 is None or start.sha256 != metadata.get("base_sha256"):
+        raise TrainingError(
+            f"{file}: belongs to weights of {metadata['base']} with SHA-256 "
+            f"{metadata.get('base_sha256')}, not {start.sha256}"
+        )
     if output.exists() and not (output / _MODEL_FILE).is_file():
         raise TrainingError(f"{output}: holds something else than a model; give another folder")
     model = _loaded(start)
@@ -190,20 +195,9 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             kept = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{file}: cannot be read as differences ({error})") from error
-    if "base" not in metadata:
-        raise TrainingError(f"{file}: does not say what base it belongs to")
+    if not {"base", "share"} <= set(metadata):
+        raise TrainingError(f"{file}: does not say what base it belongs to, and what share it is")
     return kept, metadata
-
-
-def _base_of(file: Path, metadata: Mapping[str, str]) -> Base:
-    """Return the base that a file belongs to. Raises TrainingError where that is another one."""
-    start = find_base(metadata["base"])
-    if start.sha256 is None or start.sha256 != metadata.get("base_sha256"):
-        raise TrainingError(
-            f"{file}: belongs to weights of {metadata['base']} with SHA-256 "
-            f"{metadata.get('base_sha256')}, not {start.sha256}"
-        )
-    return start
 
 
 def _ends(
@@ -218,7 +212,7 @@ def _ends(
     if not model.is_file():
         return [(_loaded(find_base(str(_end(model, start)))).state_dict(), _settings(model))]
     kept, metadata = _read(model)
-    if _base_of(model, metadata).sha256 != start.sha256:
+    if metadata.get("base_sha256") != start.sha256:
         raise TrainingError(f"{model}: was tuned from {metadata['base']}, not from {start.name}")
     kept.pop(_WHITENING, None)
     share = float(metadata["share"])

@@ -75,6 +75,8 @@ _BY_FINGERPRINT = (
     .order_by(anchors.c.seq)
     .limit(FINGERPRINT_LIMIT)
 )
+_LABEL: Any = anchors.c.label
+_LABEL_UNINDEXED: Any = literal_column("+anchors.label")
 _COLLECTIONS = select(
     collections,
     corrections.c.intercept,
@@ -292,15 +294,16 @@ def _selection(collection: int, where: Filter, since: int | None = None) -> Sele
     """Return the query of the seqs that `where` admits, of those after `since` if it is given."""
     parts: list[Select[Any]] = []
     if where.label is not None or not where.metadata:
-        of: Any = anchors.c.collection
-        label: Any = anchors.c.label
-        part = select(anchors.c.seq)
+        part, label = select(anchors.c.seq).where(anchors.c.collection == collection), _LABEL
         if since is not None:
-            # A plus keeps SQLite from its indexes: those lead through all anchors of a label, in
-            # place of the few that are new.
-            of, label = literal_column("+anchors.collection"), literal_column("+anchors.label")
-            part = part.where(anchors.c.seq > since)
-        part = part.where(of == collection)
+            # By way of the log, which the index on its collection ends after a few entries; a plus
+            # keeps SQLite from the index on labels, which leads through all anchors of one.
+            part = (
+                select(changes.c.seq)
+                .join(anchors, anchors.c.seq == changes.c.seq)
+                .where(changes.c.collection == collection, changes.c.seq > since)
+            )
+            label = _LABEL_UNINDEXED
         parts.append(part if where.label is None else part.where(label == where.label))
     for key, value in where.metadata.items():
         part = select(anchor_metadata.c.seq).where(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 from collections import OrderedDict
@@ -55,7 +56,7 @@ class Selections:
         self._rows = rows
         self._limit = limit
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[int, str], _Selection] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, bytes], _Selection] = OrderedDict()
         self._size = 0
 
     def few(
@@ -94,7 +95,9 @@ class Selections:
             return self.every(collection, view, where)
         latest = view.apply(since.newer)
         if len(since.gone):
-            seqs = seqs[~np.isin(seqs, since.gone)]
+            # Not `isin`, which sorts all of them.
+            gone = since.gone[_among(since.gone, seqs)]
+            seqs = np.delete(seqs, np.searchsorted(seqs, gone))
         if len(since.come):
             seqs = np.concatenate([seqs, since.come])
         if latest.seq > seq:
@@ -109,12 +112,19 @@ class Selections:
             return found
 
     def _keep(self, collection: int, where: Filter, selection: _Selection) -> None:
-        """Keep a selection, unless a later one of the same filter is kept."""
+        """Keep a selection, unless a later one of the same filter is kept.
+
+        Of one that is too large it is kept that it admits many: others need not go for it.
+        """
+        if selection.size > self._limit:
+            selection = _Selection(None, selection.seq)
         key = _key(collection, where)
         with self._lock:
             before = self._kept.get(key)
             if before is not None:
-                if before.seqs is not None and before.seq >= selection.seq:
+                if selection.seqs is None or (
+                    before.seqs is not None and before.seq >= selection.seq
+                ):
                     return
                 self._size -= before.size
             self._kept[key] = selection
@@ -125,8 +135,10 @@ class Selections:
                 self._size -= gone.size
 
 
-def _key(collection: int, where: Filter) -> tuple[int, str]:
-    return collection, canonical_json([where.label, dict(where.metadata)])
+def _key(collection: int, where: Filter) -> tuple[int, bytes]:
+    """Return what stands for a filter: a hash, as metadata may be thousands of characters."""
+    told = canonical_json([where.label, dict(where.metadata)])
+    return collection, hashlib.blake2b(told.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +176,10 @@ class Filtered:
                 return hits, view
             few = self._selections.every(collection, view, where)
         seqs, latest = few
+        # Of what came after the view, which the log may no longer tell; the rest it holds itself.
+        fresh = seqs[np.searchsorted(seqs, view.seq, side="right") :]
+        if np.isnan(latest.similarities(fresh, vector)).any():
+            return None
         if len(seqs) > self.narrow:
             for k in self._depths(len(seqs) / max(len(latest), 1), wanted):
                 hits = latest.search(vector, k)
@@ -195,7 +211,9 @@ class Filtered:
 
 
 def _among(seqs: Seqs, ascending: Seqs) -> NDArray[np.bool_]:
-    """Return which of `seqs` are among others, of which there is one at least."""
+    """Return which of `seqs` are among others."""
+    if not len(ascending):
+        return np.zeros(len(seqs), np.bool_)
     at = np.minimum(np.searchsorted(ascending, seqs), len(ascending) - 1)
     found: NDArray[np.bool_] = ascending[at] == seqs
     return found

@@ -163,7 +163,7 @@ def test_the_nearest_of_given_ones_are_what_comparing_each_finds(
     left = {seq for seq in range(1, len(held) + 1) if seq not in gone}
     left |= {200 + place for place in range(len(later))}
     chosen = {seq for place, seq in enumerate(sorted(left)) if place not in left_out}
-    seqs = np.array(sorted(chosen | {stray or min(left, default=300)}), np.int64)
+    seqs = np.array(sorted(chosen | ({stray} if stray else set())), np.int64)
     hits = view.nearest(seqs, question.astype(np.float32), k)
     if not set(seqs.tolist()) <= left:
         assert hits is None

@@ -169,43 +169,92 @@ def test_more_than_the_log_is_followed_for_is_read_anew(
 
 
 def test_what_was_asked_for_last_is_kept(world: World) -> None:
-    """Up to a limit of all filters together; one larger than that is not kept at all."""
+    """Up to a limit of all filters together."""
     selections = module.Selections(world.store, limit=350)
     view = world.index.view(1)
     for label in ("x", "y", "x", "z", "x"):
         selections.few(1, view, Filter(label), 1_000)
     assert world.store.told() == [
-        ("some", "x"), ("some", "y"), ("since", "x"), ("some", "z"), ("since", "x")
-    ]  # fmt: skip
+        ("some", "x"),
+        ("some", "y"),
+        ("since", "x"),
+        ("some", "z"),
+        ("since", "x"),
+    ]
     selections.few(1, view, Filter("y"), 1_000)
     assert world.store.told() == [("some", "y")]
-    small = module.Selections(world.store, limit=150)
-    for _ in range(2):
-        small.few(1, view, Filter("x"), 1_000)
-    assert world.store.told() == [("some", "x")] * 2
 
 
-def test_answers_are_of_one_moment_while_others_write(world: World) -> None:
-    """Every anchor of the label carries its moment: an answer never mixes two of them."""
-    filtered = Filtered(world.store)
+def test_what_is_too_large_to_keep_takes_no_others_place(world: World) -> None:
+    """That it is wide is kept of it, so that nothing is selected for nothing the next time."""
+    world.put(*[(f"w{n}", f"red {n}", "w") for n in range(350)])
+    filtered = Filtered(world.store, narrow=150, widening=(40, 250))
+    filtered._selections._limit = 400
+    world.near(filtered, "x", "red green 3")
+    world.near(filtered, "y", "red green 3")
+    world.store.told()
+    assert world.near(filtered, "w", "pink 2") == world.expected("w", "pink 2")
+    world.store.told()
+    world.near(filtered, "x", "red green 3")
+    world.near(filtered, "y", "red green 3")
+    world.near(filtered, "w", "red 5")
+    assert world.store.told() == [("since", "x"), ("since", "y"), ("read", "40")]
+
+
+@pytest.mark.parametrize("widening", [(), (8, 40)], ids=["looking at each", "of the nearest"])
+def test_what_the_log_no_longer_tells_makes_no_answer(
+    world: World, widening: tuple[int, ...]
+) -> None:
+    """A view from before what was pruned, or of a dropped collection: a fresh one has to be taken.
+
+    Else the answer would hold what came last and lack what came before it.
+    """
+    filtered = Filtered(world.store, narrow=5, widening=widening)
+    old = world.index.view(1)
+    question = "red green 3"
+    vector = world.encoder.encode([question]).vectors[0]
+    world.put(("near", question, "x"))
+
+    def prune(writing: Writing) -> None:
+        writing.rows.prune(1, world.store.last_seq())
+
+    world.writer.submit(prune).result(10)
+    world.put(("late", question, "x"))
+    for view, wanted in ((old, 8), (MemoryIndex(DIMENSION).view(1), 1)):
+        assert filtered(1, view, Filter("x"), vector, wanted) is None
+    assert world.near(filtered, "x", question) == world.expected("x", question)
+
+
+@pytest.mark.parametrize("options", [{}, {"narrow": 0, "widening": (4, 64)}], ids=["few", "many"])
+def test_answers_are_of_one_moment_while_others_write(
+    world: World, options: dict[str, Any]
+) -> None:
+    """Eight anchors are always replaced together: an answer holds eight of one writing."""
+    filtered = Filtered(world.store, **options)
     names = [f"m{n}" for n in range(8)]
+    vector = world.encoder.encode(["moment"]).vectors[0]
+    world.put(*[(name, "moment -1", "moment") for name in names])
 
     def write() -> None:
         for moment in range(60):
             world.put(*[(name, f"moment {moment}", "moment") for name in names])
 
-    def ask() -> set[int]:
-        vector = world.encoder.encode(["moment"]).vectors[0]
-        sizes = set()
+    def ask() -> int:
+        answered = 0
         for _ in range(200):
-            found = filtered(1, world.index.view(1), Filter("moment"), vector, 100)
-            if found is not None:
-                sizes.add(len(found[0].seqs))
-        return sizes
+            view = world.index.view(1)
+            found = filtered(1, view, Filter("moment"), vector, 8)
+            if found is None:
+                continue
+            answered += 1
+            seqs = np.sort(found[0].seqs)
+            assert np.array_equal(seqs, seqs[0] + np.arange(8))
+            assert seqs[-1] >= view.seq
+        return answered
 
-    world.put(*[(name, "moment -1", "moment") for name in names])
     with ThreadPoolExecutor(4) as pool:
         writing = pool.submit(write)
         asking = [pool.submit(ask) for _ in range(3)]
         writing.result(60)
-        assert {size for one in asking for size in one.result(60)} == {8}
+        assert all(one.result(60) > 190 for one in asking)
+    assert sorted(world.near(filtered, "moment", "moment", 8)) == names
