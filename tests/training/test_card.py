@@ -74,12 +74,19 @@ def test_the_card_says_what_it_gained_and_forgot() -> None:
 def test_the_card_says_of_which_runs_the_weights_are_the_mean() -> None:
     """With what is different in the others; of one run, how much of the way."""
     config = {"loss": "full", "seed": 1, "steps": 1500}
-    made_of = {"share": 0.8, "runs": [config, {**config, "seed": 0, "steps": 1000, "threads": 1}]}
+    runs = [config, {**config, "seed": 0, "steps": 1000, "threads": 1}]
+    made_of = {"share": 0.8, "runs": runs}
     (words,) = mean_of_runs(made_of, {**config, "threads": 2})
     assert words == (
         "The weights are 80% of the way from the base to the mean of the ends of 2 runs: "
         "that of these settings, and one with seed 0, steps 1000."
     )
+    twice = {**made_of, "runs": [*runs, config | {"population": "forum"}, config]}
+    (words,) = mean_of_runs(twice, {**config, "population": ""})
+    assert words.endswith(
+        "that of these settings (counted 3 times), and one with seed 0, steps 1000."
+    )
+    assert "mean of the ends of 2 runs" in mean_of_runs({"share": 1.0, "runs": [{}, {}]}, config)[0]
     one = {"share": 0.5, "runs": [config]}
     assert mean_of_runs(one, config) == [
         "The weights are 50% of the way from the base to the end of the run."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from training.reporting.run_folder import Json, mapping, number, objects
 
 # With s the cosine, A an anchor, P its duplicate, N a text of another group.
@@ -14,7 +16,9 @@ _FORMULAS = {
     "softmax": "in-batch softmax (multiple negatives ranking)",
 }
 # Settings in which two runs may differ without being of different recipes.
-_OF_THE_RUN = ("name", "release", "blend", "whiten", "evaluate_every", "threads", "terms")
+_OF_THE_RUN = (
+    "name", "release", "blend", "whiten", "evaluate_every", "threads", "terms", "population"
+)  # fmt: skip
 _FILES = ("pairs", "dev", "corpus", "unlabelled")
 _CLOSEST = {
     "hardest": "the closest negative is the most similar one",
@@ -63,11 +67,16 @@ def mean_of_runs(made_of: Json, config: Json) -> list[str]:
         )
         for other in runs
     ]
-    others = "; ".join(f"one with {words}" for words in told if words)
-    mean = f"the mean of the ends of {len(runs)} runs" if len(runs) > 1 else "the end of the run"
+    # A run counts as often as it was given; of one without settings nothing is known.
+    known = [other for other in runs if other]
+    counted = Counter(words for words, other in zip(told, runs, strict=True) if other)
+    own = _times(counted.pop("", 1))
+    others = "; ".join(f"one with {words}{_times(times)}" for words, times in counted.items())
+    several = len(runs) - len(known) + len({str(sorted(other.items())) for other in known})
+    mean = f"the mean of the ends of {several} runs" if several > 1 else "the end of the run"
     found = [
         f"The weights are {share:.0%} of the way from the base to {mean}"
-        + (f": that of these settings, and {others}." if others else ".")
+        + (f": that of these settings{own}, and {others}." if others else ".")
     ]
     whitening = mapping(made_of.get("whitening"))
     strength, count = number(whitening.get("strength")), number(whitening.get("count"))
@@ -77,6 +86,10 @@ def mean_of_runs(made_of: Json, config: Json) -> list[str]:
             f"first {count:,.0f} texts of {whitening.get('texts')}."
         )
     return found
+
+
+def _times(count: int) -> str:
+    return f" (counted {count} times)" if count > 1 else ""
 
 
 def _loss(config: Json) -> str:
