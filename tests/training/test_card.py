@@ -84,7 +84,8 @@ def test_the_card_says_of_which_runs_the_weights_are_the_mean() -> None:
     twice = {**made_of, "runs": [*runs, config | {"population": "forum"}, config]}
     (words,) = mean_of_runs(twice, {**config, "population": ""})
     assert words.endswith(
-        "that of these settings (counted 3 times), and one with seed 0, steps 1000."
+        "to the mean of the ends of 2 runs: that of these settings (counted 3 times), and one with "
+        "seed 0, steps 1000."
     )
     assert "mean of the ends of 2 runs" in mean_of_runs({"share": 1.0, "runs": [{}, {}]}, config)[0]
     one = {"share": 0.5, "runs": [config]}

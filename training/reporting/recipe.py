@@ -72,7 +72,7 @@ def mean_of_runs(made_of: Json, config: Json) -> list[str]:
     counted = Counter(words for words, other in zip(told, runs, strict=True) if other)
     own = _times(counted.pop("", 1))
     others = "; ".join(f"one with {words}{_times(times)}" for words, times in counted.items())
-    several = len(runs) - len(known) + len({str(sorted(other.items())) for other in known})
+    several = len(runs) - len(known) + len({_trained_by(other) for other in known})
     mean = f"the mean of the ends of {several} runs" if several > 1 else "the end of the run"
     found = [
         f"The weights are {share:.0%} of the way from the base to {mean}"
@@ -90,6 +90,11 @@ def mean_of_runs(made_of: Json, config: Json) -> list[str]:
 
 def _times(count: int) -> str:
     return f" (counted {count} times)" if count > 1 else ""
+
+
+def _trained_by(config: Json) -> str:
+    """Return what tells a run from another one."""
+    return str(sorted((name, value) for name, value in config.items() if name not in _OF_THE_RUN))
 
 
 def _loss(config: Json) -> str:
