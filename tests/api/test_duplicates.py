@@ -74,9 +74,11 @@ def test_min_similarity_keeps_only_what_reaches_it_and_zero_is_a_threshold(
 ) -> None:
     """A bound of 0 drops what is below 0; no bound keeps all."""
     every = faq.ask("What is your age?")["matches"]
-    bound = every[1]["similarity"]
+    # Matches come by probability, which is not quite the order of their similarities.
+    bound = sorted(match["similarity"] for match in every)[1]
     kept = faq.ask("What is your age?", min_similarity=bound - 1e-6)["matches"]
-    assert [match["id"] for match in kept] == [match["id"] for match in every[:2]]
+    assert [m["id"] for m in kept] == [m["id"] for m in every if m["similarity"] >= bound]
+    assert len(kept) == len(every) - 1
     above_zero = [match["id"] for match in every if match["similarity"] >= 0]
     assert faq.ids("What is your age?", min_similarity=0) == above_zero
     assert faq.ids("How old are you?", min_similarity=1) == []
