@@ -105,10 +105,11 @@ class Selections:
         return seqs, latest
 
     def _find(self, collection: int, where: Filter) -> _Selection | None:
+        key = _key(collection, where)
         with self._lock:
-            found = self._kept.get(_key(collection, where))
+            found = self._kept.get(key)
             if found is not None:
-                self._kept.move_to_end(_key(collection, where))
+                self._kept.move_to_end(key)
             return found
 
     def _keep(self, collection: int, where: Filter, selection: _Selection) -> None:

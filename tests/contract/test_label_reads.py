@@ -2,33 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from app.domain.anchors import CollectionSettings, Draft, Filter, encoded_draft
 from app.domain.ports import AnchorStore
-from app.storage.memory import MemoryAnchorStore
-from app.storage.sqlite import SqliteAnchorStore
-
-Opener = Callable[[Path], AnchorStore]
-
-
-def memory(_folder: Path) -> AnchorStore:
-    return MemoryAnchorStore("encoder-1")
-
-
-def sqlite(folder: Path) -> AnchorStore:
-    return SqliteAnchorStore(folder / "deja.db", "encoder-1")
-
-
-@pytest.fixture(params=[memory, sqlite])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnchorStore]:
-    made: AnchorStore = request.param(tmp_path)
-    yield made
-    made.close()
 
 
 def put(store: AnchorStore, *anchors: tuple[str, str | None, str], name: str = "default") -> int:

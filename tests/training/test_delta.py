@@ -28,6 +28,15 @@ def _tuned(base: Path, folder: Path) -> SentenceTransformer:
     return tuned
 
 
+def _three_ends(
+    base: Path, folder: Path
+) -> tuple[dict[str, torch.Tensor], list[Path], list[dict[str, torch.Tensor]]]:
+    """Save three tuned models; return their base's weights, their folders and their weights."""
+    folders = [folder / one for one in "abc"]
+    ends = [_tuned(base, one).state_dict() for one in folders]
+    return SentenceTransformer(str(base), device="cpu").state_dict(), folders, ends
+
+
 def test_the_difference_comes_back_to_a_127th_of_its_largest_in_a_row() -> None:
     """Half a step of 8 bits, row by row; vectors come back as they are, counters stay."""
     torch.manual_seed(0)
@@ -60,9 +69,7 @@ def test_of_several_models_the_mean_is_kept(
 ) -> None:
     """To the precision of the file, half a 127th of a row's largest change; the share is of it."""
     torch.manual_seed(1)
-    base = SentenceTransformer(str(tiny_model_folder), device="cpu").state_dict()
-    folders = [tmp_path / one for one in "abc"]
-    ends = [_tuned(tiny_model_folder, folder).state_dict() for folder in folders]
+    base, folders, ends = _three_ends(tiny_model_folder, tmp_path)
     file, given = tmp_path / "d.safetensors", ["--base", str(tiny_model_folder), "--share", "0.5"]
     given = ["write", *given, "--output", str(file), *map(str, folders)]
     assert main(given) == 0
@@ -89,9 +96,7 @@ def test_a_file_stands_for_the_runs_it_was_made_of(
 ) -> None:
     """The mean of a file of two and of a third is that of the three, whatever share was kept."""
     torch.manual_seed(2)
-    base = SentenceTransformer(str(tiny_model_folder), device="cpu").state_dict()
-    folders = [tmp_path / one for one in "abc"]
-    ends = [_tuned(tiny_model_folder, folder).state_dict() for folder in folders]
+    base, folders, ends = _three_ends(tiny_model_folder, tmp_path)
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join(f"{verb} the {noun}" for verb in VERBS for noun in NOUNS))
     two, three = tmp_path / "two.safetensors", tmp_path / "three.safetensors"
