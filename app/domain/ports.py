@@ -203,6 +203,17 @@ class SelectedSince:
     newer: list[Change]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What `AnchorReader.found` read, all of one moment.
+
+    anchors: by seq. gone: those of the candidates that no longer stood.
+    """
+
+    anchors: dict[int, Anchor]
+    gone: frozenset[int]
+
+
 class AnchorReader(Protocol):
     """Point reads over the truth; inside a write transaction they see what it has staged."""
 
@@ -226,12 +237,17 @@ class AnchorReader(Protocol):
         ...
 
     def found(
-        self, collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int] = ()
-    ) -> list[Anchor] | None:
-        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once.
+        self,
+        collection: int,
+        seqs: Sequence[int],
+        fingerprints: Sequence[bytes],
+        near: AbstractSet[int],
+        since: int,
+    ) -> Found:
+        """Return what `by_seq` and `by_fingerprint` of each would, and what is gone, of one moment.
 
-        near: distinct versions of which those with the fingerprint are read too; None where one
-        of them no longer stands at that moment.
+        near: candidates of which those with one of the fingerprints are read too.
+        since: a seq up to which the changes of the collection are known to leave them standing.
         """
         ...
 

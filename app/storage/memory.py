@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.errors import CollectionNotFound, JobNotFound
 from app.domain.feedback import Feedback
 from app.domain.jobs import Job
-from app.domain.ports import Remembered, SelectedSince
+from app.domain.ports import Found, Remembered, SelectedSince
 from app.domain.recalibration import Fitted
 from app.storage.memory_feedback import MemoryFeedback
 
@@ -118,18 +119,22 @@ class _Reads:
         return {seq: rows[seq].anchor for seq in seqs if seq in rows}
 
     def found(
-        self, collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int] = ()
-    ) -> list[Anchor] | None:
-        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once.
+        self,
+        collection: int,
+        seqs: Sequence[int],
+        fingerprints: Sequence[bytes],
+        near: AbstractSet[int],
+        since: int,  # noqa: ARG002 - the port's; looking at each costs nothing here
+    ) -> Found:
+        """Return what `by_seq` and `by_fingerprint` of each would, and what is gone, of one moment.
 
-        None where one of `near` is gone; those of them with the fingerprint are read too.
+        Candidates with one of the fingerprints are read too.
         """
-        standing = self.by_seq(near)
-        if len(standing) < len(near):
-            return None
-        equal = {anchor.seq: anchor for anchor in self.by_fingerprint(collection, fingerprint)}
-        alike = {seq: one for seq, one in standing.items() if one.fingerprint == fingerprint}
-        return list((self.by_seq(seqs) | equal | alike).values())
+        standing = self.by_seq(list(near))
+        anchors = {seq: one for seq, one in standing.items() if one.fingerprint in fingerprints}
+        for mark in fingerprints:
+            anchors |= {anchor.seq: anchor for anchor in self.by_fingerprint(collection, mark)}
+        return Found(anchors | self.by_seq(seqs), frozenset(near - standing.keys()))
 
     def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:
         """Return the anchors that exist, by id."""

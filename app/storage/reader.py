@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +16,7 @@ from sqlalchemy import Connection, Select, bindparam, func, intersect, literal_c
 from app.domain.anchors import Anchor, Change, Collection, Filter, canonical_json
 from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.errors import CollectionNotFound
-from app.domain.ports import SelectedSince
+from app.domain.ports import Found, SelectedSince
 from app.domain.recalibration import Fitted, same_base_rate
 from app.storage.rows import anchors_of, to_anchor, to_collection, to_datetime, to_vector
 from app.storage.schema import (
@@ -32,20 +34,32 @@ IN_LIMIT = 900
 
 FINGERPRINT_LIMIT = 100
 
-# One statement is one moment. One row of JSON instead of a row an anchor: sqlite3 lets go of the
-# interpreter lock for every row, and under load takes as long to get it back as all else.
-FOUND = f"""
+# One row of JSON instead of a row an anchor: sqlite3 lets go of the interpreter lock for every row,
+# and under load takes as long to get it back as all else.
+_READ = """
 SELECT json_group_array(json_array(
-    seq, id, text, label, json(metadata), hex(fingerprint), truncated, created_at, updated_at)),
-    (SELECT count(*) FROM anchors WHERE seq IN (SELECT value FROM json_each(:near)))
-FROM (
-    SELECT * FROM anchors WHERE seq IN (SELECT value FROM json_each(:seqs))
-    UNION
-    SELECT * FROM anchors WHERE seq IN (SELECT value FROM json_each(:near)) AND fingerprint = :mark
-    UNION
-    SELECT * FROM (SELECT * FROM anchors WHERE collection = :collection AND fingerprint = :mark
-                   ORDER BY seq LIMIT {FINGERPRINT_LIMIT}))
-"""  # noqa: S608 - a number from this file
+    seq, id, text, label, json(metadata), hex(fingerprint), truncated, created_at, updated_at))
+FROM anchors WHERE seq IN (
+    SELECT value FROM json_each(:seqs)
+    {equal})
+"""
+_EQUAL = """
+    UNION ALL SELECT seq FROM (
+        SELECT seq FROM anchors WHERE collection = :collection AND fingerprint = :mark{number}
+        ORDER BY seq LIMIT {limit})
+"""
+# What of the candidates is gone, as the log tells it: most often it has no row, where looking for
+# each candidate would read them all. One row more than the limit says that there are too many.
+_REMOVED = """
+SELECT
+    (SELECT log_start FROM collections WHERE key = :collection),
+    (SELECT json_group_array(removed) FROM (
+        SELECT removed FROM changes
+        WHERE collection = :collection AND seq > :since AND removed IS NOT NULL
+        LIMIT {limit} + 1)),
+    ({read})
+"""
+REMOVED_LIMIT = 1_000
 
 # `changes_by_collection` ends in seq, so both look at no more of the log than what is new.
 NEW_CHANGES = """
@@ -56,6 +70,9 @@ GONE = """
 SELECT removed FROM changes WHERE collection = :collection AND seq > :since AND removed IS NOT NULL
 """
 
+FINGERPRINTS_OF = (
+    "SELECT seq, fingerprint FROM anchors WHERE seq IN (SELECT value FROM json_each(?))"
+)
 LABELS_OF = "SELECT seq, label FROM anchors WHERE seq IN (SELECT value FROM json_each(?))"
 
 _T = TypeVar("_T")
@@ -92,16 +109,25 @@ _CORRECTION = (
 )
 
 
+@lru_cache(maxsize=64)
+def found_statement(fingerprints: int) -> str:
+    """Return what reads anchors by seq and by so many fingerprints; one statement is one moment."""
+    equal = [_EQUAL.format(number=n, limit=FINGERPRINT_LIMIT) for n in range(fingerprints)]
+    return _READ.format(equal="".join(equal))
+
+
+@lru_cache(maxsize=64)
+def found_and_removed_statement(fingerprints: int) -> str:
+    """Return what reads as `found_statement`, behind where the log starts and what it removed."""
+    return _REMOVED.format(limit=REMOVED_LIMIT, read=found_statement(fingerprints))
+
+
 def found_asked(
-    collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int]
+    collection: int, seqs: Sequence[int], fingerprints: Sequence[bytes], since: int
 ) -> dict[str, Any]:
-    """Return the parameters of FOUND."""
-    return {
-        "collection": collection,
-        "seqs": str(list(seqs)),
-        "near": str(list(near)),
-        "mark": fingerprint,
-    }
+    """Return the parameters of both."""
+    marks = {f"mark{number}": mark for number, mark in enumerate(fingerprints)}
+    return {"collection": collection, "seqs": str(list(seqs)), "since": since, **marks}
 
 
 def chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
@@ -170,16 +196,30 @@ class Reader:
         return {row[0]: to_anchor(row) for row in rows}
 
     def found(
-        self, collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int] = ()
-    ) -> list[Anchor] | None:
-        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once.
+        self,
+        collection: int,
+        seqs: Sequence[int],
+        fingerprints: Sequence[bytes],
+        near: AbstractSet[int],
+        since: int,
+    ) -> Found:
+        """Return what `by_seq` and `by_fingerprint` of each would, and what is gone, of one moment.
 
-        None where one of `near` is gone; those of them with the fingerprint are read too.
+        Each candidate is looked for; those with one of the fingerprints are read too.
         """
-        asked = found_asked(collection, seqs, fingerprint, near)
+        statement = found_statement(len(fingerprints))
+        asked = found_asked(collection, seqs, fingerprints, since)
         with self._connect() as connection:
-            rows, standing = connection.exec_driver_sql(FOUND, asked).one()
-        return anchors_of(rows) if standing == len(near) else None
+            (rows,) = connection.exec_driver_sql(statement, asked).one()
+            query = (str(list(near)),)
+            looked_at = connection.exec_driver_sql(FINGERPRINTS_OF, query).all()
+            standing = {seq: mark for seq, mark in looked_at}  # noqa: C416 - no plain tuples
+            alike = [seq for seq, mark in standing.items() if mark in fingerprints]
+            (more,) = connection.exec_driver_sql(
+                found_statement(0), found_asked(collection, alike, (), since)
+            ).one()
+        anchors = {anchor.seq: anchor for anchor in anchors_of(rows) + anchors_of(more)}
+        return Found(anchors, frozenset(near - standing.keys()))
 
     def by_id(self, collection: int, ids: Sequence[str]) -> dict[str, Anchor]:
         """Return the anchors that exist, by id."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,19 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.domain.anchors import Anchor, Change, Collection
 from app.domain.errors import DataFolderError, StorageFailed
+from app.domain.ports import Found
 from app.storage import schema as tables
 from app.storage.database import open_engine, plain_words
 from app.storage.feedback import FeedbackReads
 from app.storage.jobs import JobReader
-from app.storage.reader import FOUND, Reader, changes_after, found_asked
+from app.storage.reader import (
+    FINGERPRINT_LIMIT,
+    REMOVED_LIMIT,
+    Reader,
+    changes_after,
+    found_and_removed_statement,
+    found_asked,
+)
 from app.storage.rows import anchors_of, to_anchor, to_blob, to_vector
 from app.storage.transaction import Transaction
 
@@ -75,22 +86,34 @@ class SqliteAnchorStore(Reader, JobReader):
         return number
 
     def found(
-        self, collection: int, seqs: Sequence[int], fingerprint: bytes, near: Sequence[int] = ()
-    ) -> list[Anchor] | None:
-        """Return, of one moment, what `by_seq` and `by_fingerprint` would, each version once.
-
-        None where one of `near` is gone; those of them with the fingerprint are read too.
+        self,
+        collection: int,
+        seqs: Sequence[int],
+        fingerprints: Sequence[bytes],
+        near: AbstractSet[int],
+        since: int,
+    ) -> Found:
+        """Return what `by_seq` and `by_fingerprint` of each would, and what is gone, of one moment.
 
         Every lookup comes here, so it goes to the driver itself, on a connection that the thread
-        keeps: SQLAlchemy's way to and from one takes several times as long as the statement.
+        keeps: SQLAlchemy's way to and from one takes several times as long as the statement. And
+        the log says what is gone; candidates are looked at only where it does not reach back, or
+        where there are so many of a text that one of them may not be read by it.
         """
         try:
             connection = self._own.connection
         except AttributeError:
             connection = self._own.connection = self._lend()
-        asked = found_asked(collection, seqs, fingerprint, near)
-        rows, standing = connection.execute(FOUND, asked).fetchone()
-        return anchors_of(rows) if standing == len(near) else None
+        asked = found_asked(collection, seqs, fingerprints, since)
+        statement = found_and_removed_statement(len(fingerprints))
+        start, logged, rows = connection.execute(statement, asked).fetchone()
+        removed = json.loads(logged)
+        anchors = {anchor.seq: anchor for anchor in anchors_of(rows)}
+        marks = Counter(anchor.fingerprint for anchor in anchors.values())
+        many = any(marks[mark] >= FINGERPRINT_LIMIT for mark in fingerprints)
+        if start is None or start > since or len(removed) > REMOVED_LIMIT or many:
+            return super().found(collection, seqs, fingerprints, near, since)
+        return Found(anchors, frozenset(removed) & near)
 
     def _lend(self) -> sqlite3.Connection:
         """Return a connection for the calling thread, closed with the store."""

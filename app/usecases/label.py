@@ -119,10 +119,10 @@ class Label:
         order = np.argsort(-chances, kind="stable")[: asked.limit]
         seqs = near.seqs[best[order]].tolist()
         mark = fingerprint(asked.text)
-        read = self.rows.found(collection, seqs, mark, seqs)
-        if read is None:
+        read = self.rows.found(collection, seqs, [mark], frozenset(seqs), near.view.seq)
+        if read.gone:
             return None
-        anchors = {anchor.seq: anchor for anchor in read}
+        anchors = read.anchors
         equal = [
             anchor
             for anchor in anchors.values()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from app.domain.anchors import Anchor, Filter, Match
+from app.domain.anchors import Filter, Match
 from app.domain.errors import Unavailable
 from app.domain.explanation import Explanation
 from app.domain.ports import AnchorReader, Encoder, Hits, VectorIndex, VectorView
 from app.domain.verdicts import Verdict, strongest
 from app.usecases.filtered import Filtered
-from app.usecases.matching import Judge, Question, Standard, in_order
+from app.usecases.matching import Judge, Question, Standard
+from app.usecases.shortlist import Shortlist
 
 FURTHER = 20
 
@@ -28,6 +28,7 @@ PAUSE_SECONDS = 0.002
 
 
 EVERYTHING = Filter()
+_NONE: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,22 @@ class Answer:
     explanations: Sequence[Explanation] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Near:
-    """Candidates whose texts are not read yet, and a view of their collection that holds them."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Open:
+    """A question that is not answered yet. place: among those asked together."""
 
-    collection: int
-    hits: Hits
+    place: int
+    question: Question
+    asked: Asked
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Near:
+    """The nearest of an open question, and the view of its collection that holds them."""
+
+    one: _Open
+    shortlist: Shortlist
     view: VectorView
 
 
@@ -98,162 +109,147 @@ class Lookup:
     def many(self, questions: Sequence[tuple[str, Asked]]) -> list[Answer | Exception]:
         """Return, for each (collection, question), its answer or what prevented it.
 
-        They are encoded together; each is answered as it would be alone.
+        They share calls of the encoder, of the index and of the database; each is answered as it
+        would be alone.
         """
         encoded = self.encoder.encode([asked.text for _, asked in questions])
-        outcomes: list[Answer | Exception] = []
+        by_collection: dict[str, list[_Open]] = {}
         for place, (name, asked) in enumerate(questions):
+            question = Question.of(asked.text, encoded.vectors[place])
+            one = _Open(place, question, asked, encoded.truncated[place])
+            by_collection.setdefault(name, []).append(one)
+        outcomes: dict[int, Answer | Exception] = {}
+        for name, together in by_collection.items():
             try:
-                vector, truncated = encoded.vectors[place], encoded.truncated[place]
-                outcomes.append(self._answer(name, asked, vector, truncated=truncated))
-            except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
-                outcomes.append(error)
-        return outcomes
+                self._answer(name, together, outcomes)
+            except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+                for one in together:
+                    outcomes.setdefault(one.place, error)
+        return [outcomes[place] for place in range(len(questions))]
 
     def _answer(
-        self, collection_name: str, asked: Asked, vector: NDArray[np.float32], *, truncated: bool
-    ) -> Answer:
-        question = Question.of(asked.text, vector)
-        standard, matches, view = self._consistent(collection_name, question, asked)
-        return Answer(
-            asked.text,
-            strongest(match.verdict for match in matches),
-            next(
-                (
-                    match.anchor.label
-                    for match in matches
-                    if match.anchor.label is not None and match.verdict is not Verdict.DISTINCT
-                ),
-                None,
-            ),
-            matches,
-            self.encoder.name,
-            truncated,
-            self.judge.explanations(question, matches, standard, view) if asked.explain else None,
-        )
-
-    def _consistent(
-        self, collection_name: str, question: Question, asked: Asked
-    ) -> tuple[Standard, list[Match], VectorView]:
-        """Return the matches as they stood at one moment, with a view that holds them.
+        self, collection_name: str, together: list[_Open], outcomes: dict[int, Answer | Exception]
+    ) -> None:
+        """Answer questions of one collection, each as things stood at one moment.
 
         Vectors come from the view, texts from the database, which may be one commit ahead of it:
         then a candidate's version is gone from one of them, and a fresh view has the answer.
+        outcomes: by place, where each goes as soon as it is there.
         """
         deadline = time.monotonic() + CATCH_UP_SECONDS
         while True:
             collection = self.rows.collection(collection_name)
             standard = self.judge.standard_of(collection)
             view = self.index.view(collection.key)
-            near = self._near(collection.key, view, question, asked)
-            if near is not None:
-                matches = self._matches(near, question, asked, standard)
-                if matches is not None:
-                    return standard, matches, near.view
+            waiting = self._near(collection.key, view, together, outcomes)
+            first = True
+            while waiting:
+                waiting = self._read(collection.key, waiting, standard, outcomes, first=first)
+                first = False
+            together = [one for one in together if one.place not in outcomes]
+            if not together:
+                return
             if time.monotonic() > deadline:
                 raise Unavailable("the index lags behind the database; try again")
             time.sleep(PAUSE_SECONDS)
 
     def _near(
-        self, collection: int, view: VectorView, question: Question, asked: Asked
-    ) -> _Near | None:
-        """Return candidates by their vectors alone, None where view and database disagree."""
-        wanted = asked.limit + self.further
-        if asked.where:
-            filtered = self.filtered(collection, view, asked.where, question.vector, wanted)
-            if filtered is None:
-                return None
-            hits, view = filtered
-        else:
-            hits = view.search(question.vector, wanted)
-        if asked.min_similarity is not None:
-            # As float64, or the bound would be rounded to the precision of the similarities.
-            near_enough = hits.similarities.astype(np.float64) >= asked.min_similarity
-            hits = hits.kept(near_enough)
-        return _Near(collection, hits, view)
-
-    def _matches(
-        self, near: _Near, question: Question, asked: Asked, standard: Standard
-    ) -> list[Match] | None:
-        """Return the best of the hits as matches, None where view and database disagree.
-
-        Texts are read of those with the question's own text, of as many others as are wanted, and
-        of those behind them that could still come before one of these: most often of none. All
-        candidates stood when the first were read, and a version never changes, so what is read
-        later stood at that moment too.
-        """
-        hits = near.hits
-        values = zip(hits.similarities.tolist(), self.judge.bases(question, hits), strict=True)
-        known = dict(zip(hits.seqs.tolist(), values, strict=True))
-        waiting = sorted(known, key=lambda seq: -known[seq][1])
-        anchors = self._read(near.collection, waiting[: asked.limit], question, waiting)
-        if anchors is None:
-            return None
-        same = self._same_text(near.view, question, asked, anchors.values(), known)
-        if same is None:
-            return None
-        found = [(anchor, similarity, math.inf) for anchor, similarity in same]
-        most = self.judge.calibration.most_evidence
-        while True:
-            for seq in waiting:
-                if (anchor := anchors.get(seq)) and anchor.fingerprint != question.fingerprint:
-                    similarity, base = known[seq]
-                    log_odds = self.judge.log_odds(question, anchor, base)
-                    found.append((anchor, similarity, log_odds))
-            reach = _at_place(asked.limit, [log_odds for _, _, log_odds in found])
-            waiting = [
-                seq for seq in waiting if seq not in anchors and known[seq][1] + most >= reach
+        self,
+        collection: int,
+        view: VectorView,
+        together: Sequence[_Open],
+        outcomes: dict[int, Answer | Exception],
+    ) -> list[_Near]:
+        """Return the nearest of each question by vectors alone, where view and database agree."""
+        found: list[_Near] = []
+        plain: dict[int, list[_Open]] = {}
+        for one in together:
+            wanted = one.asked.limit + self.further
+            if not one.asked.where:
+                plain.setdefault(wanted, []).append(one)
+                continue
+            try:
+                filtered = self.filtered(
+                    collection, view, one.asked.where, one.question.vector, wanted
+                )
+                if filtered is not None:
+                    found.append(self._shortlisted(one, *filtered))
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+                outcomes[one.place] = error
+        for wanted, some in plain.items():
+            vectors = np.stack([one.question.vector for one in some])
+            hits = view.search_many(vectors, wanted, -math.inf)
+            found += [
+                self._shortlisted(one, near, view) for one, near in zip(some, hits, strict=True)
             ]
-            if not waiting:
-                break
-            anchors = self._read(near.collection, waiting, question, ())
-            if anchors is None:
-                return None
-        matches = in_order(self.judge.match(*one, standard) for one in found)
-        return matches[: asked.limit]
+        return found
+
+    def _shortlisted(self, one: _Open, hits: Hits, view: VectorView) -> _Near:
+        if one.asked.min_similarity is not None:
+            # As float64, or the bound would be rounded to the precision of the similarities.
+            near_enough = hits.similarities.astype(np.float64) >= one.asked.min_similarity
+            hits = hits.kept(near_enough)
+        return _Near(one, Shortlist(self.judge, one.question, one.asked.limit, hits), view)
 
     def _read(
-        self, collection: int, seqs: Sequence[int], question: Question, near: Sequence[int]
-    ) -> dict[int, Anchor] | None:
-        """Return these versions and those of the question's own text, None where one is gone.
-
-        near: all candidates; each has to stand, since one that is not read may have that text too.
-        """
-        found = self.rows.found(collection, seqs, question.fingerprint, near)
-        if found is None:
-            return None
-        anchors = {anchor.seq: anchor for anchor in found}
-        return anchors if all(seq in anchors for seq in seqs) else None
-
-    def _same_text(
         self,
-        view: VectorView,
-        question: Question,
-        asked: Asked,
-        anchors: Iterable[Anchor],
-        known: Mapping[int, tuple[float, float]],
-    ) -> list[tuple[Anchor, float]] | None:
-        """Return those of `anchors` with the question's own text, and their similarities.
+        collection: int,
+        waiting: Sequence[_Near],
+        standard: Standard,
+        outcomes: dict[int, Answer | Exception],
+        *,
+        first: bool,
+    ) -> list[_Near]:
+        """Read what these wait for in one statement; return those that have to read more.
 
-        They count however far their vectors lie, but only as what is asked admits them. None where
-        the view lacks one of them.
+        Those that are answered or failed are among the outcomes; about all others view and database
+        disagree. All candidates stood when the first were read, and a version never changes, so
+        what is read later stood at that moment too.
         """
-        same = [
-            anchor
-            for anchor in anchors
-            if anchor.fingerprint == question.fingerprint and asked.where.admits(anchor)
-        ]
-        if all(anchor.seq in known for anchor in same):
-            return [(anchor, known[anchor.seq][0]) for anchor in same]
-        seqs = np.array([anchor.seq for anchor in same], dtype=np.int64)
-        similarities = view.similarities(seqs, question.vector)
-        if np.isnan(similarities).any():
-            return None
-        floor = -2.0 if asked.min_similarity is None else asked.min_similarity
-        pairs = zip(same, similarities.tolist(), strict=True)
-        return [(anchor, similarity) for anchor, similarity in pairs if similarity >= floor]
+        found = self.rows.found(
+            collection,
+            sorted({seq for near in waiting for seq in near.shortlist.wanted}),
+            list({near.one.question.fingerprint for near in waiting}) if first else [],
+            frozenset(seq for near in waiting for seq in near.shortlist.seqs) if first else _NONE,
+            min(near.view.seq for near in waiting),
+        )
+        more: list[_Near] = []
+        for near in waiting:
+            one, shortlist = near.one, near.shortlist
+            try:
+                if first and not found.gone.isdisjoint(shortlist.seqs):
+                    continue
+                asked = one.asked
+                if first and not shortlist.take_same(
+                    found.anchors, near.view, asked.where, asked.min_similarity
+                ):
+                    continue
+                if not shortlist.take(found.anchors):
+                    continue
+                if shortlist.wanted:
+                    more.append(near)
+                else:
+                    outcomes[one.place] = self._answered(near, standard)
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+                outcomes[one.place] = error
+        return more
 
-
-def _at_place(place: int, values: Sequence[float]) -> float:
-    """Return the value at a place, the greatest being at 1; minus infinity where it is empty."""
-    return sorted(values, reverse=True)[place - 1] if len(values) >= place else -math.inf
+    def _answered(self, near: _Near, standard: Standard) -> Answer:
+        one, asked = near.one, near.one.asked
+        matches = near.shortlist.matches(standard)
+        labels = (
+            match.anchor.label
+            for match in matches
+            if match.anchor.label is not None and match.verdict is not Verdict.DISTINCT
+        )
+        return Answer(
+            asked.text,
+            strongest(match.verdict for match in matches),
+            next(labels, None),
+            matches,
+            self.encoder.name,
+            one.truncated,
+            self.judge.explanations(one.question, matches, standard, near.view)
+            if asked.explain
+            else None,
+        )

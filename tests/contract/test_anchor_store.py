@@ -14,7 +14,7 @@ from app.domain.anchors import (
     CollectionSettings,
 )
 from app.domain.errors import CollectionNotFound
-from app.domain.ports import AnchorStore, Remembered
+from app.domain.ports import AnchorStore, Found, Remembered
 from app.domain.text import fingerprint
 from app.storage.memory import MemoryAnchorStore
 from app.storage.sqlite import SqliteAnchorStore
@@ -188,40 +188,84 @@ def test_equal_canonical_texts_are_found_by_fingerprint(store: AnchorStore) -> N
     assert [anchor.id for anchor in found] == ["a", "b"]
 
 
+NONE: frozenset[int] = frozenset()
+
+
 def test_found_joins_versions_and_equal_texts(store: AnchorStore) -> None:
-    """Each once, whole, and only what still stands; odd characters survive."""
+    """Whole, and only what still stands; odd characters survive."""
     key = default(store)
     odd = {"nested": {"a": [1, None, "é\u0000☃"]}, "q": """'"\\"""}
     with store.write() as rows:
         rows.put(key, [("a", draft("Who?", "x", odd)), ("b", draft("who")), ("c", draft("nul\0l"))])
         rows.put(key, [("d", draft("gone"))])
         rows.delete(key, "d")
-        inside = rows.found(key, [3, 4], fingerprint("WHO"))
-    found = store.found(key, [3, 4, 2, 99], fingerprint("WHO"))
-    assert found is not None
-    assert inside is not None
-    assert {anchor.id for anchor in found} == {anchor.id for anchor in inside} == {"a", "b", "c"}
-    assert len(found) == 3
+        inside = rows.found(key, [3, 4], [fingerprint("WHO")], NONE, 0)
+    found = store.found(key, [3, 4, 2, 99], [fingerprint("WHO")], NONE, store.last_seq())
     by_id = store.by_id(key, ["a", "b", "c"])
-    assert {anchor.id: anchor for anchor in found} == by_id
+    assert found.anchors == inside.anchors == {anchor.seq: anchor for anchor in by_id.values()}
     assert by_id["a"].metadata == odd
-    assert store.found(key, [], fingerprint("nothing")) == []
+    assert store.found(key, [], [fingerprint("nothing")], NONE, 0) == Found({}, NONE)
 
 
-def test_found_needs_every_candidate_to_stand(store: AnchorStore) -> None:
-    """Equal texts among candidates are read beyond the hundred oldest; a gone one is said."""
+def test_found_takes_several_texts(store: AnchorStore) -> None:
+    """Of one collection, the hundred oldest of each."""
+    key = default(store)
+    with store.write() as rows:
+        rows.put(key, [(f"a{place}", draft("Who?")) for place in range(101)])
+        rows.put(key, [("b", draft("What?")), ("c", draft("Why?"))])
+        rows.put_collection("other", CollectionSettings())
+        rows.put(rows.collection("other").key, [("b", draft("What?"))])
+    marks = [fingerprint(text) for text in ("what", "who", "where")]
+    anchors = store.found(key, [], marks, NONE, store.last_seq()).anchors
+    assert {anchor.id for anchor in anchors.values()} == {"b", *(f"a{n}" for n in range(100))}
+
+
+def test_found_tells_which_candidates_are_gone(store: AnchorStore) -> None:
+    """Replaced, deleted, or never there, whether the log still tells of it or was pruned."""
+    key = default(store)
+    with store.write() as rows:
+        rows.put(key, [(name, draft(name)) for name in "abc"])
+    a, b, c = (store.by_id(key, [name])[name].seq for name in "abc")
+    since = store.last_seq()
+    with store.write() as rows:
+        rows.put(key, [("a", draft("other"))])
+        rows.delete(key, "b")
+        gone = rows.found(key, [c], [], frozenset([a, b, c]), since).gone
+    assert gone == {a, b}
+    candidates = frozenset([a, b, c])
+    assert store.found(key, [c], [], candidates, since) == Found(store.by_seq([c]), gone)
+    with store.write() as rows:
+        rows.prune(key, store.last_seq())
+    assert store.found(key, [c], [], candidates, since) == Found(store.by_seq([c]), gone)
+    later = store.found(key, [c], [], frozenset([c]), store.last_seq())
+    assert later == Found(store.by_seq([c]), NONE)
+
+
+def test_found_follows_a_log_of_any_length(store: AnchorStore) -> None:
+    """Thousands of removals since then hide none."""
+    key = default(store)
+    with store.write() as rows:
+        rows.put(key, [(f"a{place}", draft("Who?")) for place in range(2_001)])
+        rows.put(key, [("b", draft("What?"))])
+    kept = store.by_id(key, ["b"])["b"].seq
+    last = store.by_id(key, ["a2000"])["a2000"].seq
+    since = store.last_seq()
+    with store.write() as rows:
+        rows.put(key, [(f"a{place}", draft("When?")) for place in range(2_001)])
+    assert store.found(key, [], [], frozenset([kept, last]), since).gone == {last}
+
+
+def test_found_reads_equal_texts_among_candidates(store: AnchorStore) -> None:
+    """Also beyond the hundred oldest."""
     key = default(store)
     with store.write() as rows:
         rows.put(key, [(f"a{place}", draft("Who?")) for place in range(101)])
         rows.put(key, [("b", draft("What?"))])
     last, other = store.by_id(key, ["a100"])["a100"].seq, store.by_id(key, ["b"])["b"].seq
-    found = store.found(key, [], fingerprint("who"), [other, last])
-    assert found is not None
-    assert len(found) == 101
-    assert last in {anchor.seq for anchor in found}
-    with store.write() as rows:
-        rows.delete(key, "b")
-    assert store.found(key, [], fingerprint("who"), [other, last]) is None
+    found = store.found(key, [], [fingerprint("who")], frozenset([other, last]), store.last_seq())
+    assert len(found.anchors) == 101
+    assert last in found.anchors
+    assert other not in found.anchors
 
 
 def test_pages_follow_the_order_of_ids(store: AnchorStore) -> None:

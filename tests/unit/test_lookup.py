@@ -3,19 +3,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from app.domain.anchors import Filter
-from app.domain.errors import Unavailable
+from app.domain.anchors import Anchor, CollectionSettings, Filter
+from app.domain.errors import CollectionNotFound, Unavailable
 from app.domain.verdicts import Verdict
 from app.index.memory import MemoryIndex, MemoryView
 from app.storage.memory import MemoryAnchorStore
 from app.usecases.filtered import Filtered
 from app.usecases.lookup import CATCH_UP_SECONDS, Answer, Asked, Lookup
-from app.usecases.matching import Judge
+from app.usecases.matching import Judge, Question
 from app.usecases.writer import Writer, Writing
 from tests.unit.fakes import CALIBRATION, DIMENSION, WordEncoder
 
@@ -240,3 +241,49 @@ def test_a_question_is_encoded_once_however_often_the_view_lags(world: World) ->
     world.encoder.calls.clear()
     world.lookup()("default", Asked("blue"))
     assert world.encoder.calls == [["blue"]]
+
+
+def test_questions_asked_together_are_answered_as_alone(world: World) -> None:
+    """Whatever each asks for, in whichever collection, and whoever of them fails."""
+    world.writer.submit(
+        lambda writing: writing.rows.put_collection("other", CollectionSettings(duplicate_at=0.3))
+    ).result(10)
+    words = ["red", "green", "blue", "black", "white"]
+    texts = [" ".join(words[(i * k) % 5] for k in range(1, 5)) for i in range(60)]
+    world.put(*[(f"a{i}", text, f"l{i % 3}") for i, text in enumerate(texts)])
+    asked = [
+        Asked("red green blue"),
+        Asked("red green blue", limit=3),
+        Asked("blue! red", where=Filter("l1")),
+        Asked("green black", min_similarity=0.8, explain=True),
+        Asked(texts[7].upper(), limit=1),
+        Asked("nothing known", limit=100),
+    ]
+    questions = [(name, one) for one in asked for name in ("default", "other", "missing")]
+    lookup = world.lookup()
+    for (name, one), outcome in zip(questions, lookup.many(questions), strict=True):
+        if name == "missing":
+            assert isinstance(outcome, CollectionNotFound)
+        else:
+            assert outcome == lookup(name, one)
+            assert isinstance(outcome, Answer)
+            assert bool(outcome.matches) == (name == "default")
+
+
+def test_one_question_that_fails_fails_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in judging one of them says nothing of the others."""
+    world.put(("a", "red green"))
+    judge = world.lookup().judge
+
+    def log_odds(question: Question, _anchor: Anchor, base: float) -> float:
+        if question.text == "bad":
+            raise RuntimeError("cannot judge this")
+        return base
+
+    monkeypatch.setattr(judge, "log_odds", log_odds)
+    lookup = replace(world.lookup(), judge=judge)
+    good, bad, fine = lookup.many([("default", Asked(text)) for text in ("red", "bad", "green")])
+    assert isinstance(bad, RuntimeError)
+    assert isinstance(good, Answer)
+    assert isinstance(fine, Answer)
+    assert ids(good) == ids(fine) == ["a"]
