@@ -12,6 +12,7 @@ import sys
 import uvicorn
 
 from app.domain.errors import DejaError, SettingsError, StartupError
+from app.index.freeing import give_back_when_freed
 from app.main import create_app
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings, load_settings, unknown_variables
@@ -23,6 +24,7 @@ GRACEFUL_SECONDS = 10
 
 def serve() -> int:
     """Run the service until it is told to stop; return the exit status."""
+    give_back_when_freed()
     try:
         settings = load_settings()
         _configure_logging(settings)

@@ -18,6 +18,13 @@ logger = logging.getLogger("deja.index")
 _SHARE = 8  # a merge is due when one row in so many came or went since the last one
 _QUIET_SHARE = 128  # and one in so many once nothing changes it: a large graph is slow to copy
 _CATCH_UP = 256  # changes applied again while the writer waits: about a millisecond
+# Saving writes all of a collection, whatever little has changed: it gets one part in so many of the
+# time. What is not saved is replayed from the database when the service starts.
+_SAVING_SHARE = 20
+# Whoever lets go of an old view last frees its segment. Of a large one that takes long enough to be
+# felt, so this thread keeps it until the lookups that began with it are over.
+_LARGE = 100_000
+_FAREWELL = 1.0
 
 
 class Abandoned(Exception):
@@ -32,6 +39,7 @@ class Collection:
     unsaved: a view of a segment alone that is to be saved.
     saved: the last change that is saved.
     merge_at, save_at: monotonic seconds before which what failed is not tried again.
+    rest_until: monotonic seconds before which it is not saved again.
     changed_at: monotonic seconds of the last change.
     """
 
@@ -41,6 +49,7 @@ class Collection:
     saved: int | None = None
     merge_at: float = 0.0
     save_at: float = 0.0
+    rest_until: float = 0.0
     changed_at: float = field(default_factory=time.monotonic)
 
 
@@ -133,15 +142,17 @@ class Background:
         )
         if size is None:
             raise Abandoned
+        took = time.monotonic() - started
         state.unsaved = None
         state.saved = view.seq
+        state.rest_until = started + _SAVING_SHARE * took
         logger.info(
             "collection %d: saved %d vectors and all changes up to %d, %.1f MB in %.1f s",
             collection,
             len(view),
             view.seq,
             size / 1e6,
-            time.monotonic() - started,
+            took,
         )
 
     def _ready(self) -> list[int]:
@@ -153,7 +164,7 @@ class Background:
 
     def _due_at(self, state: Collection) -> float:
         """Return the monotonic second from which on there is something to do; infinity for none."""
-        save_at = math.inf if state.unsaved is None else state.save_at
+        save_at = math.inf if state.unsaved is None else max(state.save_at, state.rest_until)
         return min(save_at, self._merge_due_at(state))
 
     def _merge_due_at(self, state: Collection) -> float:
@@ -262,9 +273,12 @@ class Background:
             len(merged.segment),
             time.monotonic() - started,
         )
+        if len(base.segment) >= _LARGE:
+            with self.changed:
+                self.changed.wait_for(lambda: self._stopping, _FAREWELL)
 
     def _try_save(self, collection: int, state: Collection, pace: Pace) -> None:
-        if state.save_at > time.monotonic():
+        if max(state.save_at, state.rest_until) > time.monotonic():
             return
         try:
             self.save(collection, state, pace)

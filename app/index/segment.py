@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from app.index.freeing import give_back
 from app.index.kernels import float16_index, single_thread
 from app.index.twins import Finder, Twins
 
@@ -45,6 +46,12 @@ class Segment:
         self.seqs = seqs
         self.twins = twins
         self._storage = faiss.downcast_index(index.storage) if kind == "hnsw" else index
+
+    def __del__(self) -> None:
+        """Give back the memory of the index, which is this segment's alone."""
+        give_back(self._storage.codes)
+        if self.kind == "hnsw":
+            give_back(self.index.hnsw.neighbors)
 
     def __len__(self) -> int:
         """Return how many rows it holds."""
@@ -114,7 +121,7 @@ def effort(nodes: int, k: int) -> int:
     Chosen so that recall@10 stays at 0.99 or above, also with a fifth of the rows dead (decision 3
     has figures): what it takes grows with the answer's length, and slowly with the graph.
     """
-    return 96 + int(24 * math.log2(max(nodes / 20_000, 1))) + 2 * k
+    return 96 + int(12 * math.log2(max(nodes / 20_000, 1))) + 2 * k
 
 
 def flat_segment(dimension: int, batches: Batches, pace: Pace) -> Segment:
@@ -136,32 +143,34 @@ def hnsw_segment(dimension: int, batches: Batches, pace: Pace) -> Segment:
         dimension, faiss.ScalarQuantizer.QT_fp16, LINKS, faiss.METRIC_INNER_PRODUCT
     )
     index.hnsw.efConstruction = BUILD_EFFORT
-    return _grown(Segment("hnsw", index, np.empty(0, np.int64)), batches, pace)
+    return _grown(index, np.empty(0, np.int64), None, batches, pace)
 
 
 def extended_segment(segment: Segment, batches: Batches, pace: Pace) -> Segment:
     """Return a copy of an HNSW segment with more rows, all of later seqs."""
     single_thread()
-    copy = Segment("hnsw", faiss.clone_index(segment.index), segment.seqs, segment.twins)
-    return _grown(copy, batches, pace)
+    index = faiss.clone_index(segment.index)
+    return _grown(index, segment.seqs, segment.twins, batches, pace)
 
 
-def _grown(segment: Segment, batches: Batches, pace: Pace) -> Segment:
-    index = segment.index
-    finder = Finder(segment.vectors)
-    seqs = [segment.seqs]
-    known = np.arange(segment.nodes) if segment.twins is None else segment.twins.node_of
-    node_of = [known]
+def _grown(
+    index: Any, seqs: NDArray[np.int64], twins: Twins | None, batches: Batches, pace: Pace
+) -> Segment:
+    """Return a segment of a graph that holds rows already, and of more rows, which are added."""
+    storage = faiss.downcast_index(index.storage)
+    finder = Finder(_vectors(storage))
+    all_seqs = [seqs]
+    node_of = [np.arange(index.ntotal) if twins is None else twins.node_of]
     for part, rows in _chunks(batches, _GRAPH_CHUNK):
         pace()
-        nodes, fresh = finder.assign(rows, segment.vectors)
+        nodes, fresh = finder.assign(rows, _vectors(storage))
         if len(fresh):
             index.add(rows[fresh].astype(np.float32))
-        seqs.append(part)
+        all_seqs.append(part)
         node_of.append(nodes)
     nodes = np.concatenate(node_of)
-    twins = Twins(nodes) if len(nodes) > index.ntotal else None
-    return Segment("hnsw", index, np.concatenate(seqs), twins)
+    grown = Twins(nodes) if len(nodes) > index.ntotal else None
+    return Segment("hnsw", index, np.concatenate(all_seqs), grown)
 
 
 def _vectors(storage: Any) -> NDArray[np.float16]:

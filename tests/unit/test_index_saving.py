@@ -106,6 +106,21 @@ def test_what_cannot_be_saved_is_tried_again(
     assert index.saved_seq(1) == 120
 
 
+def test_saving_again_waits_its_turn(
+    open_index: Callable[..., FaissIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes everything anew, so it may take a share of the time; closing does not wait."""
+    monkeypatch.setattr("app.index.background._SAVING_SHARE", 1e9)
+    index = open_index(exact_below=100)
+    settle(index, adding(1, 200))
+    assert index.saved_seq(1) == 200
+    index.apply(1, adding(201, 200))
+    assert not index.wait_idle(0.5)
+    assert (index.view(1).loose, index.saved_seq(1)) == (0, 200)
+    index.close()
+    assert index.saved_seq(1) == 400
+
+
 # Damage
 
 
