@@ -29,6 +29,9 @@ from app.domain.feedback import FeedbackStore, FeedbackWriter
 from app.domain.jobs import JobReads, JobWrites
 from app.domain.recalibration import Fitted
 
+# Anchors of one canonical text that are read at most; beyond them a text is found by its vector.
+EQUAL_TEXTS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -243,9 +246,10 @@ class AnchorReader(Protocol):
         fingerprints: Sequence[bytes],
         near: AbstractSet[int],
         since: int,
-    ) -> Found:
+    ) -> Found | None:
         """Return what `by_seq` and `by_fingerprint` of each would, and what is gone, of one moment.
 
+        None where the collection is deleted.
         near: candidates of which those with one of the fingerprints are read too.
         since: a seq up to which the changes of the collection are known to leave them standing.
         """
@@ -256,7 +260,10 @@ class AnchorReader(Protocol):
         ...
 
     def by_fingerprint(self, collection: int, fingerprint: bytes) -> list[Anchor]:
-        """Return the anchors of equal canonical text, the oldest version first, 100 at most."""
+        """Return the anchors of equal canonical text, the `EQUAL_TEXTS` oldest versions at most.
+
+        The oldest comes first.
+        """
         ...
 
     def select(

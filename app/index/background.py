@@ -21,8 +21,9 @@ _CATCH_UP = 256  # changes applied again while the writer waits: about a millise
 # Saving writes all of a collection, whatever little has changed: it gets one part in so many of the
 # time. What is not saved is replayed from the database when the service starts.
 _SAVING_SHARE = 20
+_LONGEST_REST = 120.0  # seconds: on a slow disk the log and what is to be replayed grow meanwhile
 # Whoever lets go of an old view last frees its segment. Of a large one that takes long enough to be
-# felt, so this thread keeps it until the lookups that began with it are over.
+# felt, so this thread keeps it for so many seconds, until most lookups that began with it are over.
 _LARGE = 100_000
 _FAREWELL = 1.0
 
@@ -145,7 +146,7 @@ class Background:
         took = time.monotonic() - started
         state.unsaved = None
         state.saved = view.seq
-        state.rest_until = started + _SAVING_SHARE * took
+        state.rest_until = started + took + min(_SAVING_SHARE * took, _LONGEST_REST)
         logger.info(
             "collection %d: saved %d vectors and all changes up to %d, %.1f MB in %.1f s",
             collection,

@@ -158,7 +158,9 @@ class FaissIndex:
             if time.monotonic() > deadline:
                 raise Abandoned
 
-        for collection, state in self._background.collections.items():
+        # The smallest first: a large one that takes all of the time takes it from no other.
+        states = sorted(self._background.collections.items(), key=lambda one: len(one[1].view))
+        for collection, state in states:
             try:
                 if len(state.view) < self._exact_below and state.view.seq > (state.saved or 0):
                     state.unsaved = state.view = state.view.folded(pace)

@@ -10,11 +10,12 @@ from typing import Any
 _LEAST = 16 << 20  # bytes; less is freed in well under a millisecond
 _ADVICE = getattr(mmap, "MADV_DONTNEED", None) if sys.platform == "linux" else None
 _PIECE = 16 << 20  # bytes a call: none holds up for long whoever asks the system for memory
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
-_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
-_LARGE = 1 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGE = 1 << 20  # bytes
+_SPARE = 16 << 20  # bytes kept for what is smaller: giving back and asking again takes time
 
 
 def give_back_when_freed() -> None:
@@ -25,6 +26,7 @@ def give_back_when_freed() -> None:
     """
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        _libc.mallopt(_M_TRIM_THRESHOLD, _SPARE)
 
 
 def give_back(vector: Any) -> None:

@@ -41,17 +41,18 @@ class Segment:
         self, kind: Kind, index: Any, seqs: NDArray[np.int64], twins: Twins | None = None
     ) -> None:
         """Take an index that no one will add to. seqs: (n,) ascending."""
+        self._storage = faiss.downcast_index(index.storage) if kind == "hnsw" else index
         self.kind = kind
         self.index = index
         self.seqs = seqs
         self.twins = twins
-        self._storage = faiss.downcast_index(index.storage) if kind == "hnsw" else index
 
     def __del__(self) -> None:
         """Give back the memory of the index, which is this segment's alone."""
-        give_back(self._storage.codes)
-        if self.kind == "hnsw":
-            give_back(self.index.hnsw.neighbors)
+        if hasattr(self, "index"):  # it does not where the index was not what it was said to be
+            give_back(self._storage.codes)
+            if self.kind == "hnsw":
+                give_back(self.index.hnsw.neighbors)
 
     def __len__(self) -> int:
         """Return how many rows it holds."""

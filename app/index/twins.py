@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SCAN = 8192  # rows
-_TOLD_APART_BY = (
-    64  # components: distinct vectors of an encoder that agree in so many are unheard of
-)
+# Components looked at. Dense vectors that agree in so many agree in all; of others that do so
+# only the first shares its node with its copies.
+_TOLD_APART_BY = 64
 
 
 class Twins:

@@ -29,11 +29,10 @@ from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.errors import CollectionNotFound, JobNotFound
 from app.domain.feedback import Feedback
 from app.domain.jobs import Job
-from app.domain.ports import Found, Remembered, SelectedSince
+from app.domain.ports import EQUAL_TEXTS, Found, Remembered, SelectedSince
 from app.domain.recalibration import Fitted
 from app.storage.memory_feedback import MemoryFeedback
 
-_FINGERPRINT_LIMIT = 100
 _REMEMBERED = timedelta(days=1)
 _BATCH = 2
 
@@ -125,11 +124,13 @@ class _Reads:
         fingerprints: Sequence[bytes],
         near: AbstractSet[int],
         since: int,  # noqa: ARG002 - the port's; looking at each costs nothing here
-    ) -> Found:
+    ) -> Found | None:
         """Return what `by_seq` and `by_fingerprint` of each would, and what is gone, of one moment.
 
-        Candidates with one of the fingerprints are read too.
+        Candidates with one of the fingerprints are read too. None where the collection is deleted.
         """
+        if collection not in self._state.collections:
+            return None
         standing = self.by_seq(list(near))
         anchors = {seq: one for seq, one in standing.items() if one.fingerprint in fingerprints}
         for mark in fingerprints:
@@ -146,7 +147,7 @@ class _Reads:
         found = [
             anchor for anchor in self._state.of(collection) if anchor.fingerprint == fingerprint
         ]
-        return sorted(found, key=lambda anchor: anchor.seq)[:_FINGERPRINT_LIMIT]
+        return sorted(found, key=lambda anchor: anchor.seq)[:EQUAL_TEXTS]
 
     def select(
         self, collection: int, where: Filter, *, limit: int | None, after: int

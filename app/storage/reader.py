@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, bindparam, func, intersect, literal_c
 from app.domain.anchors import Anchor, Change, Collection, Filter, canonical_json
 from app.domain.cut_offs import IDENTITY, Correction
 from app.domain.errors import CollectionNotFound
-from app.domain.ports import Found, SelectedSince
+from app.domain.ports import EQUAL_TEXTS, Found, SelectedSince
 from app.domain.recalibration import Fitted, same_base_rate
 from app.storage.rows import anchors_of, to_anchor, to_collection, to_datetime, to_vector
 from app.storage.schema import (
@@ -31,8 +31,6 @@ from app.storage.schema import (
 
 # Below SQLite's smallest limit on the variables of a statement in common builds.
 IN_LIMIT = 900
-
-FINGERPRINT_LIMIT = 100
 
 # One row of JSON instead of a row an anchor: sqlite3 lets go of the interpreter lock for every row,
 # and under load takes as long to get it back as all else.
@@ -52,7 +50,7 @@ _EQUAL = """
 # each candidate would read them all. One row more than the limit says that there are too many.
 _REMOVED = """
 SELECT
-    (SELECT log_start FROM collections WHERE key = :collection),
+    (SELECT log_start FROM collections WHERE key = :collection AND name IS NOT NULL),
     (SELECT json_group_array(removed) FROM (
         SELECT removed FROM changes
         WHERE collection = :collection AND seq > :since AND removed IS NOT NULL
@@ -60,6 +58,7 @@ SELECT
     ({read})
 """
 REMOVED_LIMIT = 1_000
+_EXISTS = "SELECT count(*) FROM collections WHERE key = ? AND name IS NOT NULL"
 
 # `changes_by_collection` ends in seq, so both look at no more of the log than what is new.
 NEW_CHANGES = """
@@ -90,7 +89,7 @@ _BY_FINGERPRINT = (
         anchors.c.fingerprint == bindparam("mark"),
     )
     .order_by(anchors.c.seq)
-    .limit(FINGERPRINT_LIMIT)
+    .limit(EQUAL_TEXTS)
 )
 _LABEL: Any = anchors.c.label
 _LABEL_UNINDEXED: Any = literal_column("+anchors.label")
@@ -112,7 +111,7 @@ _CORRECTION = (
 @lru_cache(maxsize=64)
 def found_statement(fingerprints: int) -> str:
     """Return what reads anchors by seq and by so many fingerprints; one statement is one moment."""
-    equal = [_EQUAL.format(number=n, limit=FINGERPRINT_LIMIT) for n in range(fingerprints)]
+    equal = [_EQUAL.format(number=n, limit=EQUAL_TEXTS) for n in range(fingerprints)]
     return _READ.format(equal="".join(equal))
 
 
@@ -125,7 +124,7 @@ def found_and_removed_statement(fingerprints: int) -> str:
 def found_asked(
     collection: int, seqs: Sequence[int], fingerprints: Sequence[bytes], since: int
 ) -> dict[str, Any]:
-    """Return the parameters of both."""
+    """Return the parameters of `found_statement` and of `found_and_removed_statement`."""
     marks = {f"mark{number}": mark for number, mark in enumerate(fingerprints)}
     return {"collection": collection, "seqs": str(list(seqs)), "since": since, **marks}
 
@@ -202,14 +201,17 @@ class Reader:
         fingerprints: Sequence[bytes],
         near: AbstractSet[int],
         since: int,
-    ) -> Found:
+    ) -> Found | None:
         """Return what `by_seq` and `by_fingerprint` of each would, and what is gone, of one moment.
 
-        Each candidate is looked for; those with one of the fingerprints are read too.
+        Each candidate is looked for; those with one of the fingerprints are read too. None where
+        the collection is deleted.
         """
         statement = found_statement(len(fingerprints))
         asked = found_asked(collection, seqs, fingerprints, since)
         with self._connect() as connection:
+            if not connection.exec_driver_sql(_EXISTS, (collection,)).scalar_one():
+                return None
             (rows,) = connection.exec_driver_sql(statement, asked).one()
             query = (str(list(near)),)
             looked_at = connection.exec_driver_sql(FINGERPRINTS_OF, query).all()

@@ -19,13 +19,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.domain.anchors import Anchor, Change, Collection
 from app.domain.errors import DataFolderError, StorageFailed
-from app.domain.ports import Found
+from app.domain.ports import EQUAL_TEXTS, Found
 from app.storage import schema as tables
 from app.storage.database import open_engine, plain_words
 from app.storage.feedback import FeedbackReads
 from app.storage.jobs import JobReader
 from app.storage.reader import (
-    FINGERPRINT_LIMIT,
     REMOVED_LIMIT,
     Reader,
     changes_after,
@@ -92,8 +91,10 @@ class SqliteAnchorStore(Reader, JobReader):
         fingerprints: Sequence[bytes],
         near: AbstractSet[int],
         since: int,
-    ) -> Found:
+    ) -> Found | None:
         """Return what `by_seq` and `by_fingerprint` of each would, and what is gone, of one moment.
+
+        None where the collection is deleted.
 
         Every lookup comes here, so it goes to the driver itself, on a connection that the thread
         keeps: SQLAlchemy's way to and from one takes several times as long as the statement. And
@@ -107,11 +108,13 @@ class SqliteAnchorStore(Reader, JobReader):
         asked = found_asked(collection, seqs, fingerprints, since)
         statement = found_and_removed_statement(len(fingerprints))
         start, logged, rows = connection.execute(statement, asked).fetchone()
+        if start is None:
+            return None
         removed = json.loads(logged)
         anchors = {anchor.seq: anchor for anchor in anchors_of(rows)}
         marks = Counter(anchor.fingerprint for anchor in anchors.values())
-        many = any(marks[mark] >= FINGERPRINT_LIMIT for mark in fingerprints)
-        if start is None or start > since or len(removed) > REMOVED_LIMIT or many:
+        many = any(marks[mark] >= EQUAL_TEXTS for mark in fingerprints)
+        if near and (start > since or len(removed) > REMOVED_LIMIT or many):
             return super().found(collection, seqs, fingerprints, near, since)
         return Found(anchors, frozenset(removed) & near)
 

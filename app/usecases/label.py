@@ -120,7 +120,7 @@ class Label:
         seqs = near.seqs[best[order]].tolist()
         mark = fingerprint(asked.text)
         read = self.rows.found(collection, seqs, [mark], frozenset(seqs), near.view.seq)
-        if read.gone:
+        if read is None or read.gone:
             return None
         anchors = read.anchors
         equal = [

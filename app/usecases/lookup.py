@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,15 @@ class _Near:
     view: VectorView
 
 
+@contextmanager
+def _failing_alone(outcomes: dict[int, Answer | Exception], place: int) -> Iterator[None]:
+    """Make what is raised inside the outcome of one question: the others have no part in it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+        outcomes[place] = error
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """Finds likely duplicates among the anchors of a collection.
@@ -113,12 +123,13 @@ class Lookup:
         would be alone.
         """
         encoded = self.encoder.encode([asked.text for _, asked in questions])
+        outcomes: dict[int, Answer | Exception] = {}
         by_collection: dict[str, list[_Open]] = {}
         for place, (name, asked) in enumerate(questions):
-            question = Question.of(asked.text, encoded.vectors[place])
-            one = _Open(place, question, asked, encoded.truncated[place])
-            by_collection.setdefault(name, []).append(one)
-        outcomes: dict[int, Answer | Exception] = {}
+            with _failing_alone(outcomes, place):
+                question = Question.of(asked.text, encoded.vectors[place])
+                one = _Open(place, question, asked, encoded.truncated[place])
+                by_collection.setdefault(name, []).append(one)
         for name, together in by_collection.items():
             try:
                 self._answer(name, together, outcomes)
@@ -168,20 +179,18 @@ class Lookup:
             if not one.asked.where:
                 plain.setdefault(wanted, []).append(one)
                 continue
-            try:
+            with _failing_alone(outcomes, one.place):
                 filtered = self.filtered(
                     collection, view, one.asked.where, one.question.vector, wanted
                 )
                 if filtered is not None:
                     found.append(self._shortlisted(one, *filtered))
-            except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
-                outcomes[one.place] = error
         for wanted, some in plain.items():
             vectors = np.stack([one.question.vector for one in some])
             hits = view.search_many(vectors, wanted, -math.inf)
-            found += [
-                self._shortlisted(one, near, view) for one, near in zip(some, hits, strict=True)
-            ]
+            for one, near in zip(some, hits, strict=True):
+                with _failing_alone(outcomes, one.place):
+                    found.append(self._shortlisted(one, near, view))
         return found
 
     def _shortlisted(self, one: _Open, hits: Hits, view: VectorView) -> _Near:
@@ -214,14 +223,16 @@ class Lookup:
             min(near.view.seq for near in waiting),
         )
         more: list[_Near] = []
+        if found is None:
+            return more  # deleted in between, which the next look at the collection tells
         for near in waiting:
-            one, shortlist = near.one, near.shortlist
-            try:
-                if first and not found.gone.isdisjoint(shortlist.seqs):
-                    continue
-                asked = one.asked
-                if first and not shortlist.take_same(
-                    found.anchors, near.view, asked.where, asked.min_similarity
+            one, shortlist, asked = near.one, near.shortlist, near.one.asked
+            with _failing_alone(outcomes, one.place):
+                if first and not (
+                    found.gone.isdisjoint(shortlist.seqs)
+                    and shortlist.take_same(
+                        found.anchors, near.view, asked.where, asked.min_similarity
+                    )
                 ):
                     continue
                 if not shortlist.take(found.anchors):
@@ -230,8 +241,6 @@ class Lookup:
                     more.append(near)
                 else:
                     outcomes[one.place] = self._answered(near, standard)
-            except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
-                outcomes[one.place] = error
         return more
 
     def _answered(self, near: _Near, standard: Standard) -> Answer:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from app.domain.anchors import Anchor, Filter, Match
-from app.domain.ports import Hits, VectorView
+from app.domain.ports import EQUAL_TEXTS, Hits, VectorView
 from app.usecases.matching import Judge, Question, Standard, in_order
 
 
@@ -44,11 +44,13 @@ class Shortlist:
         anchors: by seq, read at a moment at which all candidates stood; those of other texts do not
         matter. least: the least similarity that counts, if any.
         """
-        same = [
-            anchor
-            for anchor in anchors.values()
-            if anchor.fingerprint == self._question.fingerprint and where.admits(anchor)
-        ]
+        equal = [one for one in anchors.values() if one.fingerprint == self._question.fingerprint]
+        if len(equal) > EQUAL_TEXTS:
+            # What another question of this text had read besides is not this one's.
+            equal.sort(key=lambda anchor: anchor.seq)
+            behind = [anchor for anchor in equal[EQUAL_TEXTS:] if anchor.seq in self._known]
+            equal[EQUAL_TEXTS:] = behind
+        same = [anchor for anchor in equal if where.admits(anchor)]
         if all(anchor.seq in self._known for anchor in same):
             similarities = [self._known[anchor.seq][0] for anchor in same]
         else:

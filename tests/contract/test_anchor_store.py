@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from app.domain.anchors import (
+    DEFAULT_COLLECTION,
     CollectionSettings,
 )
 from app.domain.errors import CollectionNotFound
-from app.domain.ports import AnchorStore, Found, Remembered
+from app.domain.ports import AnchorReader, AnchorStore, Found, Remembered
 from app.domain.text import fingerprint
 from app.storage.memory import MemoryAnchorStore
 from app.storage.sqlite import SqliteAnchorStore
@@ -191,6 +192,20 @@ def test_equal_canonical_texts_are_found_by_fingerprint(store: AnchorStore) -> N
 NONE: frozenset[int] = frozenset()
 
 
+def found_in(
+    rows: AnchorReader,
+    seqs: list[int],
+    texts: list[str],
+    near: frozenset[int] = NONE,
+    since: int = 0,
+) -> Found:
+    """Return what `found` reads in the default collection, which is there."""
+    marks = [fingerprint(text) for text in texts]
+    found = rows.found(rows.collection(DEFAULT_COLLECTION).key, seqs, marks, near, since)
+    assert found is not None
+    return found
+
+
 def test_found_joins_versions_and_equal_texts(store: AnchorStore) -> None:
     """Whole, and only what still stands; odd characters survive."""
     key = default(store)
@@ -199,45 +214,48 @@ def test_found_joins_versions_and_equal_texts(store: AnchorStore) -> None:
         rows.put(key, [("a", draft("Who?", "x", odd)), ("b", draft("who")), ("c", draft("nul\0l"))])
         rows.put(key, [("d", draft("gone"))])
         rows.delete(key, "d")
-        inside = rows.found(key, [3, 4], [fingerprint("WHO")], NONE, 0)
-    found = store.found(key, [3, 4, 2, 99], [fingerprint("WHO")], NONE, store.last_seq())
+        inside = found_in(rows, [3, 4], ["WHO"])
+    found = found_in(store, [3, 4, 2, 99], ["WHO"], since=store.last_seq())
     by_id = store.by_id(key, ["a", "b", "c"])
     assert found.anchors == inside.anchors == {anchor.seq: anchor for anchor in by_id.values()}
     assert by_id["a"].metadata == odd
-    assert store.found(key, [], [fingerprint("nothing")], NONE, 0) == Found({}, NONE)
+    assert found_in(store, [], ["nothing"]) == Found({}, NONE)
 
 
-def test_found_takes_several_texts(store: AnchorStore) -> None:
+@pytest.mark.parametrize("copies", [2, 101])
+def test_found_takes_several_texts(store: AnchorStore, copies: int) -> None:
     """Of one collection, the hundred oldest of each."""
     key = default(store)
     with store.write() as rows:
-        rows.put(key, [(f"a{place}", draft("Who?")) for place in range(101)])
+        rows.put(key, [(f"a{place}", draft("Who?")) for place in range(copies)])
         rows.put(key, [("b", draft("What?")), ("c", draft("Why?"))])
         rows.put_collection("other", CollectionSettings())
         rows.put(rows.collection("other").key, [("b", draft("What?"))])
-    marks = [fingerprint(text) for text in ("what", "who", "where")]
-    anchors = store.found(key, [], marks, NONE, store.last_seq()).anchors
-    assert {anchor.id for anchor in anchors.values()} == {"b", *(f"a{n}" for n in range(100))}
+    near = frozenset([store.by_id(key, ["c"])["c"].seq])
+    found = found_in(store, [], ["what", "who", "where"], near, store.last_seq())
+    oldest = [f"a{place}" for place in range(min(copies, 100))]
+    assert {anchor.id for anchor in found.anchors.values()} == {"b", *oldest}
+    assert found.gone == NONE
 
 
 def test_found_tells_which_candidates_are_gone(store: AnchorStore) -> None:
-    """Replaced, deleted, or never there, whether the log still tells of it or was pruned."""
+    """Replaced or deleted, whether the log still tells of it or was pruned."""
     key = default(store)
     with store.write() as rows:
         rows.put(key, [(name, draft(name)) for name in "abc"])
     a, b, c = (store.by_id(key, [name])[name].seq for name in "abc")
     since = store.last_seq()
+    candidates = frozenset([a, b, c])
     with store.write() as rows:
         rows.put(key, [("a", draft("other"))])
         rows.delete(key, "b")
-        gone = rows.found(key, [c], [], frozenset([a, b, c]), since).gone
-    assert gone == {a, b}
-    candidates = frozenset([a, b, c])
-    assert store.found(key, [c], [], candidates, since) == Found(store.by_seq([c]), gone)
+        assert found_in(rows, [c], [], candidates, since).gone == {a, b}
+    expected = Found(store.by_seq([c]), frozenset([a, b]))
+    assert found_in(store, [c], [], candidates, since) == expected
     with store.write() as rows:
         rows.prune(key, store.last_seq())
-    assert store.found(key, [c], [], candidates, since) == Found(store.by_seq([c]), gone)
-    later = store.found(key, [c], [], frozenset([c]), store.last_seq())
+    assert found_in(store, [c], [], candidates, since) == expected
+    later = found_in(store, [c], [], frozenset([c]), store.last_seq())
     assert later == Found(store.by_seq([c]), NONE)
 
 
@@ -252,7 +270,7 @@ def test_found_follows_a_log_of_any_length(store: AnchorStore) -> None:
     since = store.last_seq()
     with store.write() as rows:
         rows.put(key, [(f"a{place}", draft("When?")) for place in range(2_001)])
-    assert store.found(key, [], [], frozenset([kept, last]), since).gone == {last}
+    assert found_in(store, [], [], frozenset([kept, last]), since).gone == {last}
 
 
 def test_found_reads_equal_texts_among_candidates(store: AnchorStore) -> None:
@@ -262,10 +280,24 @@ def test_found_reads_equal_texts_among_candidates(store: AnchorStore) -> None:
         rows.put(key, [(f"a{place}", draft("Who?")) for place in range(101)])
         rows.put(key, [("b", draft("What?"))])
     last, other = store.by_id(key, ["a100"])["a100"].seq, store.by_id(key, ["b"])["b"].seq
-    found = store.found(key, [], [fingerprint("who")], frozenset([other, last]), store.last_seq())
+    found = found_in(store, [], ["who"], frozenset([other, last]), store.last_seq())
     assert len(found.anchors) == 101
     assert last in found.anchors
     assert other not in found.anchors
+
+
+def test_found_says_that_a_collection_is_deleted(store: AnchorStore) -> None:
+    """Its rows go later and in pieces, which no answer may show."""
+    key = default(store)
+    with store.write() as rows:
+        rows.put(key, [("a", draft("a"))])
+    since = store.last_seq()
+    with store.write() as rows:
+        rows.delete_collection(key)
+    for near in (NONE, frozenset([1])):
+        assert store.found(key, [1], [fingerprint("a")], near, since) is None
+    with store.read() as reading:
+        assert reading.found(key, [1], [], NONE, since) is None
 
 
 def test_pages_follow_the_order_of_ids(store: AnchorStore) -> None:

@@ -4,13 +4,16 @@ import json
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.index.background import Collection
 from app.index.faiss_index import FaissIndex
+from app.index.segment import Pace
 from tests.unit.index_parts import SOON, Gate, adding, deleting, folders, same_answers, settle
 
 
@@ -119,6 +122,27 @@ def test_saving_again_waits_its_turn(
     assert (index.view(1).loose, index.saved_seq(1)) == (0, 200)
     index.close()
     assert index.saved_seq(1) == 400
+
+
+def test_closing_saves_the_small_before_the_large(
+    open_index: Callable[..., FaissIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection that takes all the time that closing has takes it from no other."""
+    monkeypatch.setattr("app.index.faiss_index._CLOSING", 0.3)
+    index = open_index(merge_least=10_000, merge_most=10_000)
+    index.apply(1, adding(1, 300))
+    index.apply(2, adding(301, 10))
+    saved: list[int] = []
+    save = index._background.save
+
+    def slow(collection: int, state: Collection, pace: Pace) -> None:
+        save(collection, state, pace)
+        saved.append(collection)
+        time.sleep(1.0)
+
+    monkeypatch.setattr(index._background, "save", slow)
+    index.close()
+    assert saved[0] == 2
 
 
 # Damage

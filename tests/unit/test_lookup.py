@@ -11,6 +11,7 @@ import pytest
 
 from app.domain.anchors import Anchor, CollectionSettings, Filter
 from app.domain.errors import CollectionNotFound, Unavailable
+from app.domain.ports import Hits
 from app.domain.verdicts import Verdict
 from app.index.memory import MemoryIndex, MemoryView
 from app.storage.memory import MemoryAnchorStore
@@ -198,6 +199,43 @@ def test_an_equal_text_counts_beyond_the_hundred_oldest(world: World) -> None:
         assert ids(world.lookup()("default", asked))[0] == "same"
 
 
+def test_what_another_question_reads_changes_no_answer(world: World) -> None:
+    """Of a text in more than a hundred spellings each looks at its own candidates alone."""
+    world.put(*[(f"a{place}", f"hello there {'!' * (place % 3)}") for place in range(100)])
+    world.put(*[(f"b{place}", "hello there hello?") for place in range(5)])
+    world.put(*[(f"c{place}", f"HELLO there{'.' * place}") for place in range(60)])
+    asked = [Asked("hello there", limit=1), Asked("hello there", limit=100), Asked("HELLO there")]
+    lookup = world.lookup()
+    together = lookup.many([("default", one) for one in asked])
+    assert together == [lookup("default", one) for one in asked]
+
+
+def test_a_question_that_has_to_wait_holds_up_no_other_answer() -> None:
+    """One of its candidates is gone from the database and not yet from the view; the other's not.
+
+    Both are answered, each as if alone.
+    """
+    index = LaggingIndex()
+    world = World(index)
+    world.put(*[(f"r{place}", "red green") for place in range(40)], ("b", "blue white"))
+    world.put(*[(f"b{place}", "blue black") for place in range(40)])
+    index.hold()
+    world.put(("r3", "yellow pink"))
+    lookup = replace(world.lookup(), further=0)
+    red, blue = [("default", Asked(text, limit=5)) for text in ("red green", "blue black")]
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.extend(lookup.many([red, blue])))
+    asking.start()
+    assert index.asked.wait(10)
+    asking.join(0.05)
+    assert not answers
+    index.publish()
+    asking.join(10)
+    assert answers == lookup.many([red, blue])
+    assert "r3" not in ids(answers[0])
+    world.writer.close()
+
+
 @pytest.mark.parametrize("options", [{}, {"narrow": 0, "widening": ()}])
 def test_a_filtered_lookup_needs_no_waiting(options: dict[str, Any]) -> None:
     """The log tells it what the view lacks, however wide the filter is and whoever writes.
@@ -245,9 +283,15 @@ def test_a_question_is_encoded_once_however_often_the_view_lags(world: World) ->
 
 def test_questions_asked_together_are_answered_as_alone(world: World) -> None:
     """Whatever each asks for, in whichever collection, and whoever of them fails."""
-    world.writer.submit(
-        lambda writing: writing.rows.put_collection("other", CollectionSettings(duplicate_at=0.3))
-    ).result(10)
+
+    def other(writing: Writing) -> None:
+        writing.rows.put_collection("other", CollectionSettings(duplicate_at=0.3))
+        key = writing.rows.collection("other").key
+        texts = [("o1", "red green blue"), ("o2", "blue red"), ("o3", "black green green")]
+        drafts = [(name, world.encoder.draft(text, name, "l1")) for name, text in texts]
+        writing.record(key, writing.rows.put(key, drafts))
+
+    world.writer.submit(other).result(10)
     words = ["red", "green", "blue", "black", "white"]
     texts = [" ".join(words[(i * k) % 5] for k in range(1, 5)) for i in range(60)]
     world.put(*[(f"a{i}", text, f"l{i % 3}") for i, text in enumerate(texts)])
@@ -267,7 +311,8 @@ def test_questions_asked_together_are_answered_as_alone(world: World) -> None:
         else:
             assert outcome == lookup(name, one)
             assert isinstance(outcome, Answer)
-            assert bool(outcome.matches) == (name == "default")
+            assert outcome.matches
+            assert all((name == "other") == ("o" in found) for found in ids(outcome))
 
 
 def test_one_question_that_fails_fails_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,8 +327,19 @@ def test_one_question_that_fails_fails_alone(world: World, monkeypatch: pytest.M
 
     monkeypatch.setattr(judge, "log_odds", log_odds)
     lookup = replace(world.lookup(), judge=judge)
-    good, bad, fine = lookup.many([("default", Asked(text)) for text in ("red", "bad", "green")])
+    judged = Judge.bases
+
+    def bases(self: Judge, question: Question, hits: Hits) -> list[float]:
+        if question.text == "worse":
+            raise RuntimeError("cannot look at this")
+        return judged(self, question, hits)
+
+    monkeypatch.setattr(Judge, "bases", bases)
+    good, bad, worse, fine = lookup.many(
+        [("default", Asked(text)) for text in ("red", "bad", "worse", "green")]
+    )
     assert isinstance(bad, RuntimeError)
+    assert isinstance(worse, RuntimeError)
     assert isinstance(good, Answer)
     assert isinstance(fine, Answer)
     assert ids(good) == ids(fine) == ["a"]
