@@ -200,14 +200,21 @@ def test_an_equal_text_counts_beyond_the_hundred_oldest(world: World) -> None:
 
 
 def test_what_another_question_reads_changes_no_answer(world: World) -> None:
-    """Of a text in more than a hundred spellings each looks at its own candidates alone."""
-    world.put(*[(f"a{place}", f"hello there {'!' * (place % 3)}") for place in range(100)])
-    world.put(*[(f"b{place}", "hello there hello?") for place in range(5)])
-    world.put(*[(f"c{place}", f"HELLO there{'.' * place}") for place in range(60)])
-    asked = [Asked("hello there", limit=1), Asked("hello there", limit=100), Asked("HELLO there")]
+    """An equal text beyond the hundred oldest counts for whom it is a candidate, for no other."""
+    world.put(*[(f"a{place}", "hello there!", "a") for place in range(100)])
+    world.put(*[(f"z{place}", "hello there there", "z") for place in range(25)])
+
+    def far(writing: Writing) -> None:
+        (change,) = writing.rows.put(1, [("far", world.encoder.draft("hello there?", "far", "z"))])
+        object.__setattr__(change, "vector", world.encoder.draft("hello other").vector)
+        writing.record(1, [change])
+
+    world.writer.submit(far).result(10)
+    few, many = [Asked("hello there", limit=limit, where=Filter("z")) for limit in (1, 100)]
     lookup = world.lookup()
-    together = lookup.many([("default", one) for one in asked])
-    assert together == [lookup("default", one) for one in asked]
+    together = lookup.many([("default", few), ("default", many)])
+    assert together == [lookup("default", few), lookup("default", many)]
+    assert [isinstance(one, Answer) and ids(one)[0] for one in together] == ["z0", "far"]
 
 
 def test_a_question_that_has_to_wait_holds_up_no_other_answer() -> None:
