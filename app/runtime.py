@@ -114,6 +114,22 @@ class Runtime:
         except Exception as error:  # noqa: BLE001 - whatever it is, the service cannot go on
             self.fail(error)
 
+    def prepare(self, texts: Sequence[str]) -> Encoded:
+        """Return the vectors of texts that become anchors, with all that judging them needs kept.
+
+        The lookups that find them first would make it otherwise, each of ten anchors, with the
+        interpreter lock held.
+        """
+        encoded = self.encoder.encode(texts)
+        self.judge.scorer.prepare(texts)
+        return encoded
+
+    def prepare_each(self, lists: Sequence[Sequence[str]]) -> list[Encoded]:
+        """Return what `prepare` returns for each list, all of them encoded together."""
+        encoded = self.encoder.encode_each(lists)
+        self.judge.scorer.prepare(text for texts in lists for text in texts)
+        return encoded
+
     def _encode_side_by_side(self, texts: Sequence[str]) -> Encoded:
         """Return `encoder.encode(texts)`, made by as many threads as there are workers."""
         if self.stopping.is_set():

@@ -12,6 +12,7 @@ from fastapi import Depends, Path, Request
 from app.api.schemas import ANCHOR_ID_PATTERN, COLLECTION_PATTERN
 from app.domain.anchors import Draft, EncodedDraft, encoded_draft
 from app.domain.ports import Encoded
+from app.domain.scoring import KEPT_ANALYSES
 from app.runtime import CHUNK, Runtime
 from app.usecases.writer import Writing
 
@@ -38,17 +39,22 @@ CollectionName = Annotated[str, Path(pattern=COLLECTION_PATTERN)]
 AnchorIdInPath = Annotated[str, Path(pattern=ANCHOR_ID_PATTERN)]
 
 
-async def encode(runtime: Runtime, texts: Sequence[str]) -> Encoded:
-    """Return `texts` as vectors, made by the workers. Raises Overloaded or NotReady."""
+async def encode(runtime: Runtime, texts: Sequence[str], *, prepare: bool = False) -> Encoded:
+    """Return `texts` as vectors, made by the workers. Raises Overloaded or NotReady.
+
+    prepare: whether to keep what judging them needs; for anchors that lookups find soon.
+    """
     if len(texts) <= INTERACTIVE_TEXTS:
-        return await runtime.workers.ask(runtime.encoder.encode_each, texts, len(texts))
+        each = runtime.prepare_each if prepare else runtime.encoder.encode_each
+        return await runtime.workers.ask(each, texts, len(texts))
+    part = runtime.prepare if prepare else runtime.encoder.encode
     # Texts of like length together: an encoder that batches by length finds full batches.
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     parts = [
         [texts[place] for place in order[start : start + CHUNK]]
         for start in range(0, len(order), CHUNK)
     ]
-    encoded = await runtime.workers.map_bulk(runtime.encoder.encode, parts, len(texts))
+    encoded = await runtime.workers.map_bulk(part, parts, len(texts))
     back = np.argsort(order)
     tokens = [count for part in encoded for count in part.tokens]
     cut = [flag for part in encoded for flag in part.truncated]
@@ -59,9 +65,14 @@ async def encode(runtime: Runtime, texts: Sequence[str]) -> Encoded:
     )
 
 
-async def encode_drafts(runtime: Runtime, drafts: Sequence[Draft]) -> list[EncodedDraft]:
-    """Return drafts with their vectors."""
-    encoded = await encode(runtime, [draft.text for draft in drafts])
+async def encode_drafts(
+    runtime: Runtime, collection: int, drafts: Sequence[Draft]
+) -> list[EncodedDraft]:
+    """Return drafts, to be stored in a collection, with their vectors."""
+    # Of a larger collection what is kept is gone before a lookup finds it.
+    found_soon = len(runtime.index.view(collection)) < KEPT_ANALYSES
+    texts = [draft.text for draft in drafts]
+    encoded = await encode(runtime, texts, prepare=found_soon)
     return [
         encoded_draft(draft, vector, truncated)
         for draft, vector, truncated in zip(drafts, encoded.vectors, encoded.truncated, strict=True)

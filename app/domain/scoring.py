@@ -6,7 +6,7 @@ whoever asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from app.domain.calibration import Calibration
 from app.domain.evidence.pair import Analysis, Values, analyse, compare
 
 # Texts whose analyses are kept, about 2 KB each; a long one takes up to 20 KB, so fewer are.
-_KEPT = 16_384
+KEPT_ANALYSES = 16_384
 _LONG = 400
 _LONG_KEPT = 512
 
@@ -53,7 +53,7 @@ class Scorer:
         self.calibration = calibration
         self._head = head if calibration.head else None
         self._unknown = unknown
-        self._short = lru_cache(maxsize=_KEPT)(self._analysis)
+        self._short = lru_cache(maxsize=KEPT_ANALYSES)(self._analysis)
         self._long = lru_cache(maxsize=_LONG_KEPT)(self._analysis)
 
     @property
@@ -64,6 +64,12 @@ class Scorer:
     def analysis(self, text: str) -> Analysis:
         """Return what the evidence needs of a text, kept for the next time."""
         return self._short(text) if len(text) <= _LONG else self._long(text)
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Make and keep the analyses of texts that will be compared, but for long ones."""
+        for text in texts:
+            if len(text) <= _LONG:  # few of the others are kept
+                self.analysis(text)
 
     def forget(self) -> None:
         """Drop the analyses that are kept."""

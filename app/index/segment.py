@@ -33,15 +33,18 @@ class Segment:
     with the same vector share one; otherwise a row is a node.
 
     twins: which rows share a node, None where a row's position is its node.
+    vectors: the nodes' where FAISS keeps them, (nodes, dim) float16; not to be written to, and gone
+    with the segment.
     """
 
-    __slots__ = ("_storage", "index", "kind", "seqs", "twins")
+    __slots__ = ("_storage", "index", "kind", "seqs", "twins", "vectors")
 
     def __init__(
         self, kind: Kind, index: Any, seqs: NDArray[np.int64], twins: Twins | None = None
     ) -> None:
         """Take an index that no one will add to. seqs: (n,) ascending."""
         self._storage = faiss.downcast_index(index.storage) if kind == "hnsw" else index
+        self.vectors = _vectors(self._storage)
         self.kind = kind
         self.index = index
         self.seqs = seqs
@@ -67,11 +70,6 @@ class Segment:
     def nodes(self) -> int:
         """Return how many nodes it has."""
         return int(self.index.ntotal)
-
-    @property
-    def vectors(self) -> NDArray[np.float16]:
-        """Return the nodes' vectors where FAISS keeps them, (nodes, dim); not to be written to."""
-        return _vectors(self._storage)
 
     def rows(self, positions: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the vectors at `positions`, (n, dim) float16."""

@@ -110,9 +110,11 @@ class FaissView:
 
     def _hits(self, query: NDArray[np.float32], k: int, old: NDArray[np.int64]) -> Hits:
         """Return the `k` best of these rows of the segment and of the tail."""
-        new = self.tail.nearest(query, k, _TIE)
-        seqs = np.concatenate([self.segment.seqs[old], self.tail.seqs[new]])
-        rows = np.concatenate([self.segment.rows(old), self.tail.rows(new)])
+        seqs, rows = self.segment.seqs[old], self.segment.rows(old)
+        if self.tail.live:  # most often there is none
+            new = self.tail.nearest(query, k, _TIE)
+            seqs = np.concatenate([seqs, self.tail.seqs[new]])
+            rows = np.concatenate([rows, self.tail.rows(new)])
         values = similarities(rows, query)
         best = np.lexsort((seqs, -values))[: max(k, 0)]
         return Hits(seqs[best], values[best], rows[best])

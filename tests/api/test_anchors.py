@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.domain.evidence.pair import Analysis, analyse
 from tests.conftest import CollectionClient
 
 
@@ -25,6 +26,30 @@ def test_a_registered_anchor_is_found_by_the_next_lookup(collection: CollectionC
     assert uuid.UUID(second["id"]).version == 7
     assert collection.ids("Where is my parcel?")[0] == "a"
     assert collection.ids("Who are you?")[0] == second["id"]
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_what_judging_an_anchor_needs_is_made_when_it_is_registered(
+    collection: CollectionClient, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Alone or among many: the lookup that finds it first makes the question's own alone."""
+    analysed: list[str] = []
+
+    def watched(text: str, unknown: frozenset[str]) -> Analysis:
+        analysed.append(text)
+        return analyse(text, unknown)
+
+    monkeypatch.setattr("app.domain.scoring.analyse", watched)
+    texts = [f"Which of {count} is number {place}?" for place in range(count)]
+    collection.register(*[{"text": text} for text in texts])
+    assert sorted(analysed) == sorted(texts)
+    analysed.clear()
+    collection.ask(f"Which number of {count} is it?")
+    assert analysed == [f"Which number of {count} is it?"]
+    analysed.clear()
+    monkeypatch.setattr("app.api.dependencies.KEPT_ANALYSES", count)
+    collection.register(*[{"text": f"{text} Again?"} for text in texts])
+    assert not analysed  # there are too many anchors for that
 
 
 def test_an_id_that_exists_is_updated_and_the_old_text_is_gone(

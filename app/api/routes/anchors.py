@@ -55,8 +55,9 @@ async def register(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Register 1 to 1,000 anchors, one-shot: all of them or none."""
-    await run_in_threadpool(runtime.store.collection, collection)  # before the work of encoding
-    drafts = await encode_drafts(runtime, [anchor.to_draft() for anchor in body.anchors])
+    # Before the work of encoding: it may not be there.
+    key = (await run_in_threadpool(runtime.store.collection, collection)).key
+    drafts = await encode_drafts(runtime, key, [anchor.to_draft() for anchor in body.anchors])
     idempotency = None
     if idempotency_key is not None:
         request = hashlib.sha256(body.model_dump_json().encode()).digest()
@@ -91,15 +92,15 @@ async def put_anchor(
     response: Response,
 ) -> AnchorOut:
     """Create or replace one anchor."""
-    await run_in_threadpool(runtime.store.collection, collection)
+    key = (await run_in_threadpool(runtime.store.collection, collection)).key
     draft = Draft(body.text, anchor_id, body.label, body.metadata)
-    drafts = await encode_drafts(runtime, [draft])
+    drafts = await encode_drafts(runtime, key, [draft])
 
     def command(writing: Writing) -> tuple[RegisterStatus, Anchor]:
         outcome = runtime.register(writing, collection, drafts)
         assert not isinstance(outcome, str)
-        key = writing.rows.collection(collection).key
-        return outcome[0].status, writing.rows.by_id(key, [anchor_id])[anchor_id]
+        now = writing.rows.collection(collection).key  # it may have been made anew
+        return outcome[0].status, writing.rows.by_id(now, [anchor_id])[anchor_id]
 
     status, anchor = await write(runtime, command)
     response.status_code = 201 if status is RegisterStatus.CREATED else 200
