@@ -120,7 +120,7 @@ def effort(nodes: int, k: int) -> int:
     Chosen so that recall@10 stays at 0.99 or above, also with a fifth of the rows dead (decision 3
     has figures): what it takes grows with the answer's length, and slowly with the graph.
     """
-    return 96 + int(12 * math.log2(max(nodes / 20_000, 1))) + 2 * k
+    return 96 + int(24 * math.log2(max(nodes / 20_000, 1))) + 2 * k
 
 
 def flat_segment(dimension: int, batches: Batches, pace: Pace) -> Segment:
