@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,26 +13,8 @@ from app.domain.cut_offs import Correction
 from app.domain.feedback import Feedback, FeedbackCounts, pair_of
 from app.domain.ports import AnchorStore, WriteTransaction
 from app.domain.text import fingerprint
-from app.storage.memory import MemoryAnchorStore
 from app.storage.sqlite import SqliteAnchorStore
-
-Opener = Callable[[Path], AnchorStore]
-
-
-def memory(_folder: Path) -> AnchorStore:
-    return MemoryAnchorStore("encoder-1")
-
-
-def sqlite(folder: Path) -> AnchorStore:
-    return SqliteAnchorStore(folder / "deja.db", "encoder-1")
-
-
-@pytest.fixture(params=[memory, sqlite])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnchorStore]:
-    made: AnchorStore = request.param(tmp_path)
-    yield made
-    made.close()
-
+from tests.contract.conftest import sqlite
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 

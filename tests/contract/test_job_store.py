@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,26 +15,7 @@ from app.domain.anchors import CollectionSettings, Draft, EncodedDraft, Filter, 
 from app.domain.errors import JobNotFound
 from app.domain.jobs import Job, JobState
 from app.domain.ports import AnchorStore
-from app.storage.memory import MemoryAnchorStore
 from app.storage.sqlite import SqliteAnchorStore
-
-Open = Callable[[Path], AnchorStore]
-
-
-def memory(_folder: Path) -> AnchorStore:
-    return MemoryAnchorStore("encoder-1")
-
-
-def sqlite(folder: Path) -> AnchorStore:
-    return SqliteAnchorStore(folder / "deja.db", "encoder-1")
-
-
-@pytest.fixture(params=[memory, sqlite])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnchorStore]:
-    made = request.param(tmp_path)
-    yield made
-    made.close()
-
 
 EVERYTHING = Filter()
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
