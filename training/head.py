@@ -131,7 +131,7 @@ def head_graph(
         nodes,
         "head",
         [
-            helper.make_tensor_value_info(LEFT, TensorProto.FLOAT, [dimension]),
+            helper.make_tensor_value_info(LEFT, TensorProto.FLOAT, ["m", dimension]),
             helper.make_tensor_value_info(RIGHT, TensorProto.FLOAT, ["n", dimension]),
         ],
         [helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, ["n"])],

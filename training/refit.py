@@ -71,7 +71,10 @@ class Refit:
             head = OnnxHead(self.head)
             ends = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
             scores = np.array(
-                [head.scores(vectors[left], stored[right][np.newaxis])[0] for left, right in ends],
+                [
+                    head.scores(vectors[left][np.newaxis], stored[right][np.newaxis])[0]
+                    for left, right in ends
+                ],
                 dtype=np.float64,
             )
         return Known(

@@ -28,11 +28,11 @@ class Head(Protocol):
     """A small model over the two vectors of a pair, which sees where they differ."""
 
     def scores(
-        self, vector: NDArray[np.float32], others: NDArray[np.floating]
+        self, vectors: NDArray[np.float32], others: NDArray[np.floating]
     ) -> NDArray[np.float32]:
         """Return a score for each of `others`, (n,), the same from either side of a pair.
 
-        vector: (dim,), others: (n, dim), unit length.
+        vectors: (n, dim), or (1, dim) where it is the same for all; others: (n, dim); unit length.
         """
         ...
 
@@ -84,12 +84,15 @@ class Scorer:
         return compare(self.analysis(left), self.analysis(right))
 
     def scores(
-        self, vector: NDArray[np.float32], others: NDArray[np.floating] | None, count: int
+        self, vectors: NDArray[np.float32], others: NDArray[np.floating] | None, count: int
     ) -> list[float]:
-        """Return the head's score of each of `count` others, zeros where there is no head."""
+        """Return the head's score of each of `count` others, zeros where there is no head.
+
+        vectors, others: see `Head`.
+        """
         if self._head is None or others is None or not count:
             return [0.0] * count
-        found: list[float] = self._head.scores(vector, others).tolist()
+        found: list[float] = self._head.scores(vectors, others).tolist()
         return found
 
     def of_pair(self, left: str, right: str, similarity: float, score: float) -> float:

@@ -21,7 +21,8 @@ LEFT, RIGHT, SCORE = "left", "right", "score"
 class OnnxHead:
     """Scores pairs of vectors; safe to call from several threads at once.
 
-    The graph takes `left` (dim,) and `right` (n, dim), float32, and gives `score` (n,).
+    The graph takes `left`, (n, dim) or (1, dim), and `right`, (n, dim), float32, and gives
+    `score` (n,).
     """
 
     def __init__(self, graph: bytes) -> None:
@@ -33,14 +34,14 @@ class OnnxHead:
         )
 
     def scores(
-        self, vector: NDArray[np.float32], others: NDArray[np.floating]
+        self, vectors: NDArray[np.float32], others: NDArray[np.floating]
     ) -> NDArray[np.float32]:
         """Return a score for each of `others`, (n,), the same from either side of a pair.
 
-        vector: (dim,), others: (n, dim), unit length.
+        vectors: (n, dim), or (1, dim) where it is the same for all; others: (n, dim); unit length.
         """
         inputs = {
-            LEFT: np.ascontiguousarray(vector, np.float32),
+            LEFT: np.ascontiguousarray(vectors, np.float32),
             RIGHT: np.ascontiguousarray(others, np.float32),
         }
         found: NDArray[np.float32] = self._session.run([SCORE], inputs)[0]

@@ -26,6 +26,17 @@ _SCAN_ROWS = 200
 _SPARE = 8  # rows fetched beyond those wanted, among which ties are most often settled
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Nearest:
+    """Rows of a segment by position, and their similarities where they are final already."""
+
+    positions: NDArray[np.int64]
+    values: NDArray[np.float32] | None
+
+
+_NONE = _Nearest(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
 @dataclass(frozen=True, slots=True)
 class FaissView:
     """A `VectorView` over a segment and a tail; every seq of the tail is later.
@@ -74,7 +85,7 @@ class FaissView:
     def search(self, vector: NDArray[np.float32], k: int) -> Hits:
         """Return the `k` most similar, fewer where it holds fewer. vector: (dim,) unit length."""
         query = as_query(vector)
-        return self._hits(query, k, self._nearest(query, k))
+        return self._hits(query[np.newaxis], k, [self._nearest(query, k)])[0]
 
     def search_many(self, vectors: NDArray[np.float32], k: int, least: float) -> Sequence[Hits]:
         """Return, for each vector, what `search` does, without what is less similar than `least`.
@@ -86,18 +97,13 @@ class FaissView:
         if fetch <= 0 or k <= 0 or not len(queries):
             return [_at_least(self.search(query, k), least) for query in queries]
         found = self.segment.search_many(queries, fetch, self.alive.nodes, exact=self._exact)
-        nothing = Hits(
-            np.empty(0, np.int64),
-            np.empty(0, np.float32),
-            np.empty((0, self.segment.dimension), np.float16),
-        )
-        hits = []
+        nearest = []
         for query, first in zip(queries, found, strict=True):
             if not self.tail.live and len(first[1]) and first[1][0] < least - _TIE:
-                hits.append(nothing)  # most often, and then nothing more has to be looked at
+                nearest.append(_NONE)  # where duplicates are asked for: most often
                 continue
-            hits.append(_at_least(self._hits(query, k, self._nearest(query, k, first)), least))
-        return hits
+            nearest.append(self._nearest(query, k, first))
+        return [_at_least(hits, least) for hits in self._hits(queries, k, nearest)]
 
     def compacted(self, pace: Pace) -> FaissView:
         """Return the same vectors in a segment alone: each search of a tail reads all of it.
@@ -108,16 +114,28 @@ class FaissView:
         waiting = self.segment.kind == "flat" and len(self) >= self.exact_below
         return self.folded(pace) if self.tail.live or waiting or self.worn else self
 
-    def _hits(self, query: NDArray[np.float32], k: int, old: NDArray[np.int64]) -> Hits:
-        """Return the `k` best of these rows of the segment and of the tail."""
-        seqs, rows = self.segment.seqs[old], self.segment.rows(old)
-        if self.tail.live:  # most often there is none
-            new = self.tail.nearest(query, k, _TIE)
-            seqs = np.concatenate([seqs, self.tail.seqs[new]])
-            rows = np.concatenate([rows, self.tail.rows(new)])
-        values = similarities(rows, query)
-        best = np.lexsort((seqs, -values))[: max(k, 0)]
-        return Hits(seqs[best], values[best], rows[best])
+    def _hits(
+        self, queries: NDArray[np.float32], k: int, nearest: Sequence[_Nearest]
+    ) -> list[Hits]:
+        """Return, for each query, the `k` best of these rows of the segment and of the tail."""
+        # One copy for all: each gives the interpreter lock away.
+        fetched = self.segment.rows(np.concatenate([near.positions for near in nearest]))
+        hits = []
+        start = 0
+        for query, near in zip(queries, nearest, strict=True):
+            rows = fetched[start : start + len(near.positions)]
+            start += len(rows)
+            seqs, values = self.segment.seqs[near.positions], near.values
+            if values is None:
+                values = similarities(rows, query)
+            if self.tail.live:  # most often there is none
+                new = self.tail.nearest(query, k, _TIE)
+                more = self.tail.rows(new)
+                seqs = np.concatenate([seqs, self.tail.seqs[new]])
+                rows = np.concatenate([rows, more])
+                values = np.concatenate([values, similarities(more, query)])
+            hits.append(_best(seqs, values, rows, max(k, 0)))
+        return hits
 
     def similarities(
         self, seqs: NDArray[np.int64], vector: NDArray[np.float32]
@@ -223,15 +241,15 @@ class FaissView:
         query: NDArray[np.float32],
         k: int,
         first: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
-    ) -> NDArray[np.int64]:
-        """Return the positions of the segment's `k` nearest rows, and of more that tie.
+    ) -> _Nearest:
+        """Return the segment's `k` nearest rows, and more that tie.
 
         first: what a search for the `k + _SPARE` nearest nodes found, where it was made already.
         """
         live = self.alive.live_nodes
         wanted = min(k, live)
         if wanted <= 0:
-            return np.empty(0, np.int64)
+            return _NONE
         exact = self._exact
         fetch = min(k + _SPARE, live)
         while True:
@@ -247,7 +265,20 @@ class FaissView:
             if values[-1] < min(float(values[wanted - 1]), 1.0) - _TIE:
                 break
             fetch = min(4 * fetch, live)
-        return self.alive.rows_of(nodes, k)
+        positions = self.alive.rows_of(nodes, k)
+        # A flat segment's rows are compared by the kernel that `similarities` uses, one by one.
+        final = self.segment.kind == "flat"
+        return _Nearest(positions, np.clip(values, -1, 1) if final else None)
+
+
+def _best(
+    seqs: NDArray[np.int64], values: NDArray[np.float32], rows: NDArray[np.float16], k: int
+) -> Hits:
+    """Return the `k` most similar of these rows, the older first where two are equally so."""
+    if bool((values[:-1] > values[1:]).all()):
+        return Hits(seqs[:k], values[:k], rows[:k])  # most often: no copy, no sorting
+    best = np.lexsort((seqs, -values))[:k]
+    return Hits(seqs[best], values[best], rows[best])
 
 
 def _at_least(hits: Hits, least: float) -> Hits:

@@ -136,7 +136,7 @@ class Criteria:
         """
         scorer = self.judge.scorer
         others = view.vectors(seqs) if scorer.needs_vectors else None
-        scores = scorer.scores(vector, others, len(seqs))
+        scores = scorer.scores(vector[np.newaxis], others, len(seqs))
         return list(map(self.base, similarities.tolist(), scores))
 
     def may_join(self, base: float) -> bool:

@@ -172,7 +172,7 @@ class Lookup:
         outcomes: dict[int, Answer | Exception],
     ) -> list[_Near]:
         """Return the nearest of each question by vectors alone, where view and database agree."""
-        found: list[_Near] = []
+        found: list[tuple[_Open, Hits, VectorView]] = []
         plain: dict[int, list[_Open]] = {}
         for one in together:
             wanted = one.asked.limit + self.further
@@ -184,21 +184,22 @@ class Lookup:
                     collection, view, one.asked.where, one.question.vector, wanted
                 )
                 if filtered is not None:
-                    found.append(self._shortlisted(one, *filtered))
+                    hits, held = filtered
+                    found.append((one, _near_enough(hits, one.asked.min_similarity), held))
         for wanted, some in plain.items():
             vectors = np.stack([one.question.vector for one in some])
-            hits = view.search_many(vectors, wanted, -math.inf)
-            for one, near in zip(some, hits, strict=True):
-                with _failing_alone(outcomes, one.place):
-                    found.append(self._shortlisted(one, near, view))
-        return found
-
-    def _shortlisted(self, one: _Open, hits: Hits, view: VectorView) -> _Near:
-        if one.asked.min_similarity is not None:
-            # As float64, or the bound would be rounded to the precision of the similarities.
-            near_enough = hits.similarities.astype(np.float64) >= one.asked.min_similarity
-            hits = hits.kept(near_enough)
-        return _Near(one, Shortlist(self.judge, one.question, one.asked.limit, hits), view)
+            every = view.search_many(vectors, wanted, -math.inf)
+            found += [
+                (one, _near_enough(hits, one.asked.min_similarity), view)
+                for one, hits in zip(some, every, strict=True)
+            ]
+        near: list[_Near] = []
+        scores = self.judge.scores_each([(one.question, hits) for one, hits, _ in found])
+        for (one, hits, held), each in zip(found, scores, strict=True):
+            with _failing_alone(outcomes, one.place):
+                shortlist = Shortlist(self.judge, one.question, one.asked.limit, hits, each)
+                near.append(_Near(one, shortlist, held))
+        return near
 
     def _read(
         self,
@@ -262,3 +263,9 @@ class Lookup:
             if asked.explain
             else None,
         )
+
+
+def _near_enough(hits: Hits, least: float | None) -> Hits:
+    """Return the hits that are similar enough; all where nothing is asked of them."""
+    # As float64, or the bound would be rounded to the precision of the similarities.
+    return hits if least is None else hits.kept(hits.similarities.astype(np.float64) >= least)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ class Judge:
         """
         if left.fingerprint == right.fingerprint:
             return 1.0, Verdict.DUPLICATE
-        scores = self.scorer.scores(left.vector, right.vector[np.newaxis], 1)
+        scores = self.scorer.scores(left.vector[np.newaxis], right.vector[np.newaxis], 1)
         log_odds = self.scorer.of_pair(left.text, right.text, similarity, scores[0])
         return self.of_log_odds(log_odds, standard)
 
@@ -113,7 +114,7 @@ class Judge:
         self, left: Question, right: Question, similarity: float, standard: Standard
     ) -> Explanation:
         """Return why `of_pair` answers as it does."""
-        scores = self.scorer.scores(left.vector, right.vector[np.newaxis], 1)
+        scores = self.scorer.scores(left.vector[np.newaxis], right.vector[np.newaxis], 1)
         return explain(
             self.calibration,
             similarity=similarity,
@@ -124,13 +125,29 @@ class Judge:
             same_text=left.fingerprint == right.fingerprint,
         )
 
-    def bases(self, question: Question, hits: Hits) -> list[float]:
-        """Return the log odds of each hit as far as its vector tells them, without its text."""
-        scores = self.scorer.scores(question.vector, hits.vectors, len(hits.seqs))
+    def bases(
+        self, question: Question, hits: Hits, scores: Sequence[float] | None = None
+    ) -> list[float]:
+        """Return the log odds of each hit as far as its vector tells them, without its text.
+
+        scores: the head's of each, where `scores_each` has them already.
+        """
+        if scores is None:
+            (scores,) = self.scores_each([(question, hits)])
         return [
             self.calibration.log_odds(similarity, None, score)
             for similarity, score in zip(hits.similarities.tolist(), scores, strict=True)
         ]
+
+    def scores_each(self, found: Sequence[tuple[Question, Hits]]) -> list[list[float]]:
+        """Return the head's score of each hit of each question, all from one call."""
+        counts = [len(hits.seqs) for _, hits in found]
+        if not found or not self.scorer.needs_vectors:
+            return [[0.0] * count for count in counts]
+        vectors = np.repeat([question.vector for question, _ in found], counts, axis=0)
+        others = np.concatenate([hits.vectors for _, hits in found])
+        scores = iter(self.scorer.scores(vectors, others, len(others)))
+        return [list(islice(scores, count)) for count in counts]
 
     def log_odds(self, question: Question, anchor: Anchor, base: float) -> float:
         """Return the log odds of an anchor, whose `bases` are known, with what its text adds."""
@@ -221,7 +238,7 @@ class Judge:
         if not self.scorer.needs_vectors or not seqs:
             return [0.0] * len(seqs)
         vectors = view.vectors(np.array(seqs, dtype=np.int64))
-        return self.scorer.scores(question.vector, vectors, len(seqs))
+        return self.scorer.scores(question.vector[np.newaxis], vectors, len(seqs))
 
 
 def in_order(matches: Iterable[Match]) -> list[Match]:

@@ -23,13 +23,19 @@ class Shortlist:
 
     __slots__ = ("_behind", "_found", "_judge", "_known", "_limit", "_question", "seqs", "wanted")
 
-    def __init__(self, judge: Judge, question: Question, limit: int, hits: Hits) -> None:
-        """Judge the candidates by their vectors. limit: how many matches are wanted at most."""
+    def __init__(
+        self, judge: Judge, question: Question, limit: int, hits: Hits, scores: Sequence[float]
+    ) -> None:
+        """Judge the candidates by their vectors.
+
+        limit: how many matches are wanted at most; scores: the head's of each candidate.
+        """
         self._judge = judge
         self._question = question
         self._limit = limit
         self.seqs: list[int] = hits.seqs.tolist()
-        values = zip(hits.similarities.tolist(), judge.bases(question, hits), strict=True)
+        bases = judge.bases(question, hits, scores)
+        values = zip(hits.similarities.tolist(), bases, strict=True)
         self._known = dict(zip(self.seqs, values, strict=True))
         best = sorted(self.seqs, key=lambda seq: -self._known[seq][1])
         self.wanted, self._behind = best[:limit], best[limit:]

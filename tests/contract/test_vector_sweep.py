@@ -97,6 +97,23 @@ def test_many_searches_find_what_each_alone_does(
     assert [found(hits) for hits in compacted.search_many(questions, k, least)] == alone
 
 
+def test_a_search_says_what_similarities_says(index: VectorIndex) -> None:
+    """To the last bit, for rows of a segment with dead ones among them, and of a tail."""
+    made = np.random.default_rng(3).normal(size=(90, DIMENSION))
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    rows = made.astype(np.float16)
+    index.rebuild(1, [(np.arange(1, 61), rows[:60])], 60)
+    index.apply(1, [Change(100 + seq, seq, None) for seq in range(1, 60, 7)])
+    index.apply(1, [Change(201 + place, None, row) for place, row in enumerate(rows[60:])])
+    view = index.view(1)
+    questions = made[:5].astype(np.float32)
+    for held in (view, view.compacted(no_wait)):
+        for question, hits in zip(questions, held.search_many(questions, 40, -2.0), strict=True):
+            assert len(hits.seqs) == 40
+            assert np.array_equal(hits.similarities, held.similarities(hits.seqs, question))
+            assert np.array_equal(hits.vectors, held.vectors(hits.seqs))
+
+
 def test_vectors_in_the_order_asked(index: VectorIndex) -> None:
     """To the last bit, wherever they lie; NaN for a version that is gone, or never was."""
     made = np.random.default_rng(1).normal(size=(5, DIMENSION)).astype(np.float16)

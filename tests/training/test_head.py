@@ -28,24 +28,35 @@ def test_the_graph_computes_the_network() -> None:
     one, others = units(1, 6)[0], units(7, 6)
     seen = np.concatenate([10 * np.abs(others - one), 100 * others * one], axis=1)
     expected = np.maximum(seen @ weights + bias, 0) @ out
-    assert head.scores(one, others) == pytest.approx(expected, rel=0.01, abs=0.05)
+    assert head.scores(one[np.newaxis], others) == pytest.approx(expected, rel=0.01, abs=0.05)
+
+
+def some_head() -> OnnxHead:
+    shapes = ((12, 5), (5,), (5,))
+    return OnnxHead(head_graph(*(RNG.normal(size=shape).astype(np.float32) for shape in shapes)))
 
 
 def test_a_pair_scores_the_same_from_either_side() -> None:
     """To the last bit: |u - v| and u v do not know which is which."""
-    head = OnnxHead(head_graph(*(RNG.normal(size=shape).astype(np.float32)
-                                 for shape in ((12, 5), (5,), (5,)))))  # fmt: skip
-    one, other = units(2, 6)
-    assert head.scores(one, other[np.newaxis]) == head.scores(other, one[np.newaxis])
+    head = some_head()
+    one, other = units(1, 6), units(1, 6)
+    assert head.scores(one, other) == head.scores(other, one)
 
 
 def test_a_pair_scores_the_same_among_others() -> None:
     """Stored float16 vectors are taken as they are, and company changes nothing."""
-    head = OnnxHead(head_graph(*(RNG.normal(size=shape).astype(np.float32)
-                                 for shape in ((12, 5), (5,), (5,)))))  # fmt: skip
-    one, others = units(1, 6)[0], units(9, 6).astype(np.float16)
+    head = some_head()
+    one, others = units(1, 6), units(9, 6).astype(np.float16)
     alone = [float(head.scores(one, other[np.newaxis])[0]) for other in others]
     assert head.scores(one, others).tolist() == pytest.approx(alone, rel=1e-5)
+
+
+def test_pairs_of_several_texts_share_a_call() -> None:
+    """Each row of one side meets the row of the other at its place."""
+    head = some_head()
+    left, right = units(9, 6), units(9, 6)
+    alone = [float(head.scores(left[[place]], right[[place]])[0]) for place in range(9)]
+    assert head.scores(left, right).tolist() == pytest.approx(alone, rel=1e-5)
 
 
 def test_a_head_learns_which_directions_matter() -> None:
@@ -64,7 +75,7 @@ def test_a_head_learns_which_directions_matter() -> None:
     graph = train_head(of_pairs, pairs, evidence, config)
     head = OnnxHead(graph)
     scores = [
-        head.scores(of_held[one], of_held[other][np.newaxis])[0]
+        head.scores(of_held[one][np.newaxis], of_held[other][np.newaxis])[0]
         for one, other in zip(held.left, held.right, strict=True)
     ]
     assert average_precision(pair_similarities(of_held, held), held.labels) < 0.75

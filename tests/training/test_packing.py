@@ -53,6 +53,22 @@ def test_linear_layers_see_no_padding(graph: onnx.ModelProto) -> None:
     assert seen.shape == (9, 64)
 
 
+def test_padding_weighs_nothing_and_costs_nothing(graph: onnx.ModelProto) -> None:
+    """The weight of padding is lost beside a token's, and no subnormal number, which is slow."""
+    packed = pack_tokens(graph)
+    names = [node.output[0] for node in packed.graph.node if node.op_type == "Softmax"]
+    packed.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    ids = np.array([[2, 5, 6, 7, 8, 9, 3], [2, 3, 0, 0, 0, 0, 0]])
+    mask = (ids > 0).astype(np.int64)
+    layers = open_session(packed).run(names, {"input_ids": ids, "attention_mask": mask})
+    assert layers
+    for weights in layers:
+        assert weights.shape == (4, 2, 7, 7)
+        padding = weights[:, 1, :2, 2:]
+        assert padding.max() < np.finfo(np.float32).eps ** 2
+        assert padding.min() > np.finfo(np.float32).tiny
+
+
 def test_ranges_are_those_of_the_unpacked_graph(graph: onnx.ModelProto) -> None:
     """A channel's least and greatest activation are the same, whichever graph is asked."""
     before, after = observe(graph, _rows()), observe(pack_tokens(graph), _rows())

@@ -269,10 +269,10 @@ class Constant:
     score: float
 
     def scores(
-        self, vector: NDArray[np.float32], others: NDArray[np.floating]
+        self, vectors: NDArray[np.float32], others: NDArray[np.floating]
     ) -> NDArray[np.float32]:
         """Return the score for each of `others`."""
-        assert vector.shape == others.shape[1:]
+        assert vectors.shape == (1, *others.shape[1:])
         return np.full(len(others), self.score, np.float32)
 
 

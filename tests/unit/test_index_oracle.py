@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from app.domain.anchors import Change
-from app.index.kernels import float16_index
-from app.index.segment import Segment
+from app.index.kernels import float16_index, similarities
+from app.index.segment import Segment, flat_segment
 from app.index.view import FaissView
 
 Step = tuple[list[tuple[NDArray[np.float16] | None, int | None]], bool, bool]
@@ -127,3 +127,20 @@ def test_similarities_equal_brute_force(
             assert value == oracle.cosine(seq, asking)
         else:
             assert np.isnan(value)
+
+
+@pytest.mark.parametrize("dimension", [8, 20, 384, 768])
+def test_a_flat_scan_compares_as_similarities_does(dimension: int) -> None:
+    """To the last bit, whatever the place and the company: no hit is compared a second time."""
+    drawn = np.random.default_rng(dimension).normal(size=(1_003, dimension))
+    rows = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float16)
+    seqs = np.arange(1, len(rows) + 1)
+    view = FaissView.over(
+        flat_segment(dimension, [(seqs, rows)], lambda: None), None, 1_003, ALWAYS
+    )
+    for hits, asked in zip(
+        view.search_many(rows[:9].astype(np.float32), 50, -2.0), rows, strict=False
+    ):
+        assert np.array_equal(
+            hits.similarities, similarities(rows[hits.seqs - 1], asked.astype(np.float32))
+        )

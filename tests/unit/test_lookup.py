@@ -334,10 +334,10 @@ def test_one_question_that_fails_fails_alone(world: World, monkeypatch: pytest.M
     lookup = replace(world.lookup(), judge=judge)
     judged = Judge.bases
 
-    def bases(self: Judge, question: Question, hits: Hits) -> list[float]:
+    def bases(self: Judge, question: Question, hits: Hits, scores: list[float]) -> list[float]:
         if question.text == "worse":
             raise RuntimeError("cannot look at this")
-        return judged(self, question, hits)
+        return judged(self, question, hits, scores)
 
     monkeypatch.setattr(Judge, "bases", bases)
     good, bad, worse, fine = lookup.many(

@@ -69,10 +69,10 @@ class SignHead:
     """Scores by the first components of both vectors."""
 
     def scores(
-        self, vector: NDArray[np.float32], others: NDArray[np.floating]
+        self, vectors: NDArray[np.float32], others: NDArray[np.floating]
     ) -> NDArray[np.float32]:
         """Return four times their product."""
-        return np.asarray(4 * vector[0] * others[:, 0].astype(np.float32), np.float32)
+        return np.asarray(4 * vectors[:, 0] * others[:, 0].astype(np.float32), np.float32)
 
 
 def question(text: str, seed: int = 1) -> Question:
