@@ -4,9 +4,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from app import DEFAULT_ENCODER
 from app.api.answers import DuplicatesOut
+from app.api.routes import duplicates
+from app.api.schemas import DuplicatesIn
 from tests.conftest import CollectionClient
 
 ANCHORS = [
@@ -162,6 +165,56 @@ def test_bad_input_names_the_field(
     assert problem["type"] == "urn:deja:problem:invalid-request"
     assert problem["status"] == 422
     assert [error["loc"] for error in problem["errors"]] == [loc]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"question": "  How can I reset my PIN? "}',
+        b'{"question": "old", "question": "How old are you?", "limit": 2, "explain": true}',
+        b'{"question": "card?", "min_similarity": 0, "filter": {"metadata": {"n": 2.0}}}',
+        b'{"question": "card?", "filter": {"label": null, "metadata": {"n": true}}}',
+        '{"question": "Wie alt bist du \u2014 \U0001f600?"}'.encode(),
+        b'{"question": "half a pair \\ud83d"}',
+        b'{"question": "x", "min_similarity": NaN}',
+        b'{"question": "x", "limit": 3.0}',
+        b'{"question": "x", "limit": 99999999999999999999999}',
+        b'\xef\xbb\xbf{"question": "x"}',
+        b'{"question": "\xff"}',
+        b'{"question": "x"',
+        b"[]",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("path", ["", "-%0A", "-None"])
+def test_a_lookup_is_answered_the_same_on_either_way(
+    faq: CollectionClient, body: bytes, path: str
+) -> None:
+    """A content type with a parameter goes FastAPI's general way: the same answer to the letter."""
+    short, general = (
+        faq.http.post(f"{faq.url}{path}/duplicates", content=body, headers={"Content-Type": kind})
+        for kind in ("application/json", "application/json; charset=utf-8")
+    )
+    assert (short.status_code, short.text) == (general.status_code, general.text)
+    assert short.headers["content-type"] == general.headers["content-type"]
+
+
+def test_a_lookup_goes_the_short_way(
+    faq: CollectionClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is well formed is answered without the general way, which tells what is wrong."""
+    asked: list[bool] = []
+    formed = duplicates._well_formed
+
+    def well_formed(request: Request, content: bytes) -> DuplicatesIn | None:
+        body = formed(request, content)
+        asked.append(body is not None)
+        return body
+
+    monkeypatch.setattr(duplicates, "_well_formed", well_formed)
+    faq.ask("How can I reset my PIN?")
+    assert faq.post("duplicates", {"question": ""}).status_code == 422
+    assert asked == [True, False]
 
 
 def test_trimmed_text_of_the_longest_length_is_accepted(collection: CollectionClient) -> None:
