@@ -8,9 +8,10 @@ from typing import Annotated, TypeVar
 
 import numpy as np
 from fastapi import Depends, Path, Request
+from starlette.concurrency import run_in_threadpool
 
 from app.api.schemas import ANCHOR_ID_PATTERN, COLLECTION_PATTERN
-from app.domain.anchors import Draft, EncodedDraft, encoded_draft
+from app.domain.anchors import Collection, Draft, EncodedDraft, encoded_draft
 from app.domain.ports import Encoded
 from app.domain.scoring import KEPT_ANALYSES
 from app.runtime import CHUNK, Runtime
@@ -37,6 +38,17 @@ AnyRuntime = Annotated[Runtime, Depends(_open_runtime)]
 ReadyRuntime = Annotated[Runtime, Depends(_ready_runtime)]
 CollectionName = Annotated[str, Path(pattern=COLLECTION_PATTERN)]
 AnchorIdInPath = Annotated[str, Path(pattern=ANCHOR_ID_PATTERN)]
+
+
+async def known_collection(runtime: Runtime, name: str) -> Collection:
+    """Return a collection. Raises CollectionNotFound.
+
+    Most often it is known; a thread to ask for it would take longer than all else of a request.
+    """
+    known = runtime.store.known(name)
+    if known is None:
+        known = await run_in_threadpool(runtime.store.collection, name)
+    return known
 
 
 async def encode(runtime: Runtime, texts: Sequence[str], *, prepare: bool = False) -> Encoded:

@@ -333,8 +333,16 @@ class WriteTransaction(AnchorReader, JobWrites, Protocol):
         """Undo what is written inside if it raises, and only that."""
         ...
 
-    def put(self, collection: int, anchors: Sequence[tuple[str, EncodedDraft]]) -> list[Change]:
-        """Insert or replace anchors by id (distinct ids); return the changes, in their order."""
+    def put(
+        self,
+        collection: int,
+        anchors: Sequence[tuple[str, EncodedDraft]],
+        new: AbstractSet[str] = frozenset(),
+    ) -> list[Change]:
+        """Insert or replace anchors by id (distinct ids); return the changes, in their order.
+
+        new: ids that were made for these anchors, under which nothing stands.
+        """
         ...
 
     def delete(self, collection: int, anchor_id: str) -> Change | None:

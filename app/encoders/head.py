@@ -32,6 +32,9 @@ class OnnxHead:
         self._session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
+        left = next(each for each in self._session.get_inputs() if each.name == LEFT)
+        if len(left.shape) != 2:
+            raise ValueError("it takes one vector on the left, not a row for each pair")
 
     def scores(
         self, vectors: NDArray[np.float32], others: NDArray[np.floating]
@@ -60,4 +63,5 @@ def head_of(artifact: Artifact) -> OnnxHead | None:
         return OnnxHead(path.read_bytes())
     except Exception as error:  # several classes of onnxruntime's, none of them public
         reason = str(error).splitlines()[0]
-        raise ArtifactError(path, f"the head cannot be loaded ({reason})") from error
+        problem = f"the head cannot be loaded ({reason})"
+        raise ArtifactError(path, problem, "export the artifact again") from error

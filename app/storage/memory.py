@@ -246,7 +246,13 @@ class _Transaction(_Moment):
             self._state = before
             raise
 
-    def put(self, collection: int, anchors: Sequence[tuple[str, EncodedDraft]]) -> list[Change]:
+    def put(
+        self,
+        collection: int,
+        anchors: Sequence[tuple[str, EncodedDraft]],
+        new: AbstractSet[str] = frozenset(),
+    ) -> list[Change]:
+        assert new.isdisjoint(self.by_id(collection, list(new)))
         return [self._put(collection, anchor_id, encoded) for anchor_id, encoded in anchors]
 
     def _put(self, collection: int, anchor_id: str, encoded: EncodedDraft) -> Change:

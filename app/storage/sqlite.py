@@ -127,9 +127,13 @@ class SqliteAnchorStore(Reader, JobReader):
         assert isinstance(connection, sqlite3.Connection)
         return connection
 
+    def known(self, name: str) -> Collection | None:
+        """Return a collection that need not be read, None where it has to be asked for."""
+        return self._known.get(name)
+
     def collection(self, name: str) -> Collection:
         """Return a collection. Raises CollectionNotFound."""
-        known = self._known.get(name)
+        known = self.known(name)
         if known is not None:
             return known
         version = self._known_version
@@ -155,6 +159,7 @@ class SqliteAnchorStore(Reader, JobReader):
             with self._writing.begin() as connection:
                 transaction = Transaction(connection, self._encoder)
                 yield transaction
+                transaction.finish()
         except DBAPIError as error:
             raise StorageFailed(plain_words(error)) from error
         except SQLAlchemyError as error:

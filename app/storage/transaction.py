@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -60,9 +61,16 @@ class Transaction(Reader, JobReader, JobWriter):
         self.connection = connection
         self.feedback = FeedbackWrites(lambda: nullcontext(connection))
         self.changed_collections = False
-        self._seq = int(
+        self._seq = self._stored_seq = int(
             connection.execute(select(meta.c.value).where(meta.c.key == "last_seq")).scalar_one()
         )
+
+    def finish(self) -> None:
+        """Write down what is left to the end of all commands; the last before the commit."""
+        if self._seq != self._stored_seq:
+            self.connection.execute(
+                update(meta).where(meta.c.key == "last_seq").values(value=str(self._seq))
+            )
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -80,11 +88,19 @@ class Transaction(Reader, JobReader, JobWriter):
             self._seq = before
             raise
 
-    def put(self, collection: int, anchors_: Sequence[tuple[str, EncodedDraft]]) -> list[Change]:
-        """Insert or replace anchors by id (distinct ids); return the changes, in their order."""
+    def put(
+        self,
+        collection: int,
+        anchors_: Sequence[tuple[str, EncodedDraft]],
+        new: AbstractSet[str] = frozenset(),
+    ) -> list[Change]:
+        """Insert or replace anchors by id (distinct ids); return the changes, in their order.
+
+        new: ids that were made for these anchors, under which nothing stands.
+        """
         if not anchors_:
             return []
-        old = self.by_id(collection, [anchor_id for anchor_id, _ in anchors_])
+        old = self.by_id(collection, [given for given, _ in anchors_ if given not in new])
         self._remove(collection, list(old.values()))
         now = now_micros()
         rows, blobs, entries, log = [], [], [], []
@@ -161,9 +177,6 @@ class Transaction(Reader, JobReader, JobWriter):
                 }
                 for change in log
             ],
-        )
-        self.connection.execute(
-            update(meta).where(meta.c.key == "last_seq").values(value=str(self._seq))
         )
 
     def put_collection(self, name: str, settings: CollectionSettings) -> bool:

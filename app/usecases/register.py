@@ -79,18 +79,21 @@ class Register:
     ) -> list[Registered]:
         given = [encoded.draft.id for encoded in drafts if encoded.draft.id is not None]
         before = writing.rows.by_id(collection, given)
-        results, rows = [], []
+        results, rows, made = [], [], set()
         for encoded in drafts:
             draft = encoded.draft
             old = before.get(draft.id) if draft.id is not None else None
-            anchor_id = draft.id if draft.id is not None else new_id()
+            anchor_id = draft.id
+            if anchor_id is None:
+                anchor_id = new_id()
+                made.add(anchor_id)
             if old and old.same_content(draft):
                 status = RegisterStatus.UNCHANGED
             else:
                 status = RegisterStatus.UPDATED if old else RegisterStatus.CREATED
                 rows.append((anchor_id, encoded))
             results.append(Registered(anchor_id, status, encoded.truncated))
-        writing.record(collection, writing.rows.put(collection, rows))
+        writing.record(collection, writing.rows.put(collection, rows, made))
         return results
 
     def _store_unless_duplicate(

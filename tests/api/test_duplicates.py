@@ -4,12 +4,12 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from app import DEFAULT_ENCODER
+from app.api import short
 from app.api.answers import DuplicatesOut
-from app.api.routes import duplicates
-from app.api.schemas import DuplicatesIn
 from tests.conftest import CollectionClient
 
 ANCHORS = [
@@ -204,14 +204,14 @@ def test_a_lookup_goes_the_short_way(
 ) -> None:
     """One that is well formed is answered without the general way, which tells what is wrong."""
     asked: list[bool] = []
-    formed = duplicates._well_formed
+    formed = short._well_formed
 
-    def well_formed(request: Request, content: bytes) -> DuplicatesIn | None:
-        body = formed(request, content)
+    def well_formed(request: Request, content: bytes, model: type[BaseModel]) -> BaseModel | None:
+        body = formed(request, content, model)
         asked.append(body is not None)
         return body
 
-    monkeypatch.setattr(duplicates, "_well_formed", well_formed)
+    monkeypatch.setattr(short, "_well_formed", well_formed)
     faq.ask("How can I reset my PIN?")
     assert faq.post("duplicates", {"question": ""}).status_code == 422
     assert asked == [True, False]

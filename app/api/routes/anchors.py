@@ -15,6 +15,7 @@ from app.api.dependencies import (
     CollectionName,
     ReadyRuntime,
     encode_drafts,
+    known_collection,
     write,
 )
 from app.api.paging import read_cursor, write_cursor
@@ -29,6 +30,7 @@ from app.api.schemas import (
     anchor_out,
     registered_out,
 )
+from app.api.short import ShortRoute
 from app.api.streaming import ExportResponse, export_response, ndjson
 from app.domain.anchors import Anchor, Draft, Registered, RegisterStatus
 from app.domain.errors import AnchorNotFound
@@ -43,11 +45,6 @@ IdempotencyKey = Annotated[
 ]
 
 
-@router.post(
-    "/anchors",
-    response_model=RegisterOut,
-    responses={201: {"model": RegisterOut, "description": "At least one anchor was created."}},
-)
 async def register(
     collection: CollectionName,
     body: RegisterIn,
@@ -56,7 +53,7 @@ async def register(
 ) -> Response:
     """Register 1 to 1,000 anchors, one-shot: all of them or none."""
     # Before the work of encoding: it may not be there.
-    key = (await run_in_threadpool(runtime.store.collection, collection)).key
+    key = (await known_collection(runtime, collection)).key
     drafts = await encode_drafts(runtime, key, [anchor.to_draft() for anchor in body.anchors])
     idempotency = None
     if idempotency_key is not None:
@@ -70,6 +67,16 @@ async def register(
     answer = outcome if isinstance(outcome, str) else _to_answer(outcome)
     # Only a request that created something says "created"; its answer begins with the status.
     return Response(answer[3:], int(answer[:3]), media_type="application/json")
+
+
+router.add_api_route(
+    "/anchors",
+    register,
+    methods=["POST"],
+    response_model=RegisterOut,
+    responses={201: {"model": RegisterOut, "description": "At least one anchor was created."}},
+    route_class_override=ShortRoute,
+)
 
 
 def _to_answer(results: Sequence[Registered]) -> str:
@@ -92,7 +99,7 @@ async def put_anchor(
     response: Response,
 ) -> AnchorOut:
     """Create or replace one anchor."""
-    key = (await run_in_threadpool(runtime.store.collection, collection)).key
+    key = (await known_collection(runtime, collection)).key
     draft = Draft(body.text, anchor_id, body.label, body.metadata)
     drafts = await encode_drafts(runtime, key, [draft])
 
@@ -172,7 +179,7 @@ async def list_anchors(
 )
 async def export_anchors(collection: CollectionName, runtime: ReadyRuntime) -> StreamingResponse:
     """Stream all anchors of one moment as NDJSON."""
-    key = (await run_in_threadpool(runtime.store.collection, collection)).key
+    key = (await known_collection(runtime, collection)).key
     return export_response(runtime.exports, lambda: runtime.store.export(key), _line)
 
 

@@ -15,7 +15,7 @@ from app.api.calibration_schemas import (
     CorrectionOut,
     VerdictCounts,
 )
-from app.api.dependencies import CollectionName, ReadyRuntime, write
+from app.api.dependencies import CollectionName, ReadyRuntime, known_collection, write
 from app.api.schemas import CutOffsOut
 from app.domain.anchors import Collection
 from app.domain.errors import InvalidField
@@ -56,7 +56,7 @@ async def put_calibration(
     correction = body.to_correction()
     counts = (body.verdicts.duplicate, body.verdicts.distinct)
     if dry_run:
-        found = await run_in_threadpool(runtime.store.collection, collection)
+        found = await known_collection(runtime, collection)
         base_rate = found.settings.base_rate or 0.0
         fitted = Fitted(correction, *counts, body.encoder, datetime.now(UTC), base_rate)
         return _calibration_out(runtime, replace(found, correction=correction), fitted)

@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
-from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from fastapi import APIRouter, Response
+from pydantic_core import to_json
 
 from app.api.answers import DuplicatesBatchOut, DuplicatesOut, explanation_out
 from app.api.dependencies import CollectionName, ReadyRuntime
-from app.api.schemas import COLLECTION_PATTERN, DuplicatesBatchIn, DuplicatesIn, figure
+from app.api.schemas import DuplicatesBatchIn, DuplicatesIn, figure
+from app.api.short import ShortRoute
 from app.domain.anchors import Match
 from app.domain.explanation import Explanation
 from app.runtime import CHUNK
 from app.usecases.lookup import Answer, Asked, Lookup
-
-_COLLECTION = re.compile(COLLECTION_PATTERN)
-
-
-class LookupRoute(APIRoute):
-    """Answers a well-formed lookup without FastAPI's general way from a request to arguments.
-
-    That way takes as long as a tenth of encoding the question, and holds the interpreter lock.
-    Whatever is not well formed goes it all the same, to be told what is wrong.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
-        usual = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            body = _well_formed(request, await request.body())
-            if body is None:
-                return await usual(request)
-            runtime = request.state.runtime
-            runtime.readiness.require()
-            return await find_duplicates(request.path_params["collection"], body, runtime)
-
-        return handle
-
-
-def _well_formed(request: Request, content: bytes) -> DuplicatesIn | None:
-    """Return the body of a lookup, None where anything is wrong with the request."""
-    kind = request.headers.get("content-type", "")
-    if kind != "application/json" or not _COLLECTION.fullmatch(request.path_params["collection"]):
-        return None
-    try:
-        return DuplicatesIn.model_validate(from_json(content))
-    except (ValueError, ValidationError):
-        return None
-
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["duplicates"])
 
@@ -73,7 +35,7 @@ router.add_api_route(
     find_duplicates,
     methods=["POST"],
     response_model=DuplicatesOut,
-    route_class_override=LookupRoute,
+    route_class_override=ShortRoute,
 )
 
 

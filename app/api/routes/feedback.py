@@ -8,7 +8,14 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.api.dependencies import AnchorIdInPath, CollectionName, ReadyRuntime, encode, write
+from app.api.dependencies import (
+    AnchorIdInPath,
+    CollectionName,
+    ReadyRuntime,
+    encode,
+    known_collection,
+    write,
+)
 from app.api.feedback_schemas import (
     FeedbackGivenOut,
     FeedbackIn,
@@ -38,7 +45,7 @@ async def give_feedback(
     collection: CollectionName, body: FeedbackIn, runtime: ReadyRuntime, response: Response
 ) -> FeedbackGivenOut:
     """Store whether a question and an anchor ask the same; of one pair, the latest verdict."""
-    await run_in_threadpool(runtime.store.collection, collection)  # before the work of encoding
+    await known_collection(runtime, collection)  # before the work of encoding
     encoded = await encode(runtime, [body.question])
     given = Given(
         body.question, encoded.vectors[0], body.anchor_id, duplicate=body.verdict == "duplicate"
@@ -80,7 +87,7 @@ async def list_feedback(
 )
 async def export_feedback(collection: CollectionName, runtime: ReadyRuntime) -> StreamingResponse:
     """Stream all feedback of one moment as labelled pairs: text1, text2, label."""
-    key = (await run_in_threadpool(runtime.store.collection, collection)).key
+    key = (await known_collection(runtime, collection)).key
     return export_response(runtime.exports, lambda: runtime.store.feedback.export(key), pair_line)
 
 
