@@ -157,7 +157,7 @@ class SqliteAnchorStore(Reader, JobReader):
         """
         try:
             with self._writing.begin() as connection:
-                transaction = Transaction(connection, self._encoder)
+                transaction = Transaction(connection, self._encoder, self.known)
                 yield transaction
                 transaction.finish()
         except DBAPIError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, nullcontext
 
@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from app.domain.anchors import (
     Anchor,
     Change,
+    Collection,
     CollectionSettings,
     EncodedDraft,
 )
@@ -47,6 +48,14 @@ _DELETE_ENTRY = delete(anchor_metadata).where(
     *(column == bindparam(f"b_{column.name}") for column in anchor_metadata.primary_key.columns)
 )
 
+# Built once: composing a statement costs more than running it.
+_LAST_SEQ = select(meta.c.value).where(meta.c.key == "last_seq")
+_SET_LAST_SEQ = update(meta).where(meta.c.key == "last_seq").values(value=bindparam("seq"))
+_INSERT_ANCHORS = insert(anchors)
+_INSERT_VECTORS = insert(vectors)
+_INSERT_ENTRIES = insert(anchor_metadata)
+_INSERT_CHANGES = insert(changes)
+
 REMEMBERED_MICROS = 24 * 3600 * 1_000_000
 
 
@@ -54,23 +63,28 @@ class Transaction(Reader, JobReader, JobWriter):
     """Implements `app.domain.ports.WriteTransaction` on one connection.
 
     encoder: the number, in this database, of the encoder that makes the vectors written here.
+    known: gives a collection as it was last committed, None where it has to be read.
     """
 
-    def __init__(self, connection: Connection, encoder: int) -> None:
+    def __init__(
+        self, connection: Connection, encoder: int, known: Callable[[str], Collection | None]
+    ) -> None:
         super().__init__(lambda: nullcontext(connection), encoder)
         self.connection = connection
+        self._known = known
         self.feedback = FeedbackWrites(lambda: nullcontext(connection))
         self.changed_collections = False
-        self._seq = self._stored_seq = int(
-            connection.execute(select(meta.c.value).where(meta.c.key == "last_seq")).scalar_one()
-        )
+        self._seq = self._stored_seq = int(connection.execute(_LAST_SEQ).scalar_one())
 
     def finish(self) -> None:
         """Write down what is left to the end of all commands; the last before the commit."""
         if self._seq != self._stored_seq:
-            self.connection.execute(
-                update(meta).where(meta.c.key == "last_seq").values(value=str(self._seq))
-            )
+            self.connection.execute(_SET_LAST_SEQ, {"seq": str(self._seq)})
+
+    def collection(self, name: str) -> Collection:
+        """Return a collection. Raises CollectionNotFound."""
+        known = None if self.changed_collections else self._known(name)
+        return super().collection(name) if known is None else known
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -79,14 +93,21 @@ class Transaction(Reader, JobReader, JobWriter):
         Raises StorageFailed where the database refuses: the whole transaction is then lost.
         """
         before = self._seq
+        # Two short statements: SQLAlchemy's own savepoints take as long as all that a command does.
         try:
-            with self.connection.begin_nested():
+            self.connection.exec_driver_sql("SAVEPOINT command")
+            try:
                 yield
+            except DBAPIError:
+                raise
+            except BaseException:
+                self._seq = before
+                self.connection.exec_driver_sql("ROLLBACK TO command")
+                self.connection.exec_driver_sql("RELEASE command")
+                raise
+            self.connection.exec_driver_sql("RELEASE command")
         except DBAPIError as error:
             raise StorageFailed(plain_words(error)) from error
-        except BaseException:
-            self._seq = before
-            raise
 
     def put(
         self,
@@ -135,10 +156,10 @@ class Transaction(Reader, JobReader, JobWriter):
                 for key, value in metadata_entries(draft.metadata)
             ]
             log.append(Change(self._seq, before.seq if before else None, encoded.vector))
-        self.connection.execute(insert(anchors), rows)
-        self.connection.execute(insert(vectors), blobs)
+        self.connection.execute(_INSERT_ANCHORS, rows)
+        self.connection.execute(_INSERT_VECTORS, blobs)
         if entries:
-            self.connection.execute(insert(anchor_metadata), entries)
+            self.connection.execute(_INSERT_ENTRIES, entries)
         self._log(collection, log)
         return log
 
@@ -167,7 +188,7 @@ class Transaction(Reader, JobReader, JobWriter):
 
     def _log(self, collection: int, log: Sequence[Change]) -> None:
         self.connection.execute(
-            insert(changes),
+            _INSERT_CHANGES,
             [
                 {
                     "seq": change.seq,
