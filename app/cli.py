@@ -374,4 +374,6 @@ def _fail(error: BaseException, status: int, message: str | None = None) -> None
 
 def main() -> None:
     """Run the command line."""
+    # The encoder's callers are its threads; the tokenizer would start a pool of its own.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     cli()

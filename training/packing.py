@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx.helper import make_node
 
+from training.attention import GatheredAttention
 from training.errors import TrainingError
 from training.graph_edit import GraphEditor
-from training.heads import Heads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ def pack_tokens(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the graph, inputs and output as before, whose linear layers see no padding.
 
     The tokens of all texts become one list, (tokens, dim), as the graph starts. Attention gathers
-    the rows of each head from it (`training/heads.py`), and for pooling they are laid out as
+    the rows of each head from it (`training/attention.py`), and for pooling they are laid out as
     (texts, longest, dim); there padding holds a copy of its text's last token, which a mask keeps
     out. Padding must be on the right, and every text must have a token.
     Raises TrainingError for a graph without the parts of `export_graph`'s for BERT, and for one
@@ -49,11 +49,11 @@ def pack_tokens(model: onnx.ModelProto) -> onnx.ModelProto:
         )
     renamed = {_IDS: "packed.ids", positions.pop(): "packed.position"}
     states = norms[-1].output[0]
-    heads = Heads(editor, *_shape(editor, attentions[0], norms[-1]))
+    attention = GatheredAttention(editor, *_shape(editor, attentions[0], norms[-1]))
 
     def replace(node: onnx.NodeProto) -> list[onnx.NodeProto]:
         if node.name in products:
-            return heads.attend(node.name, products[node.name], node.output[0])
+            return attention.attend(node.name, products[node.name], node.output[0])
         fresh = _renamed(node, renamed)
         if node.output[0] == states:
             laid_out = make_node("Gather", [states, "packed.token"], ["packed.states"])
@@ -61,7 +61,7 @@ def pack_tokens(model: onnx.ModelProto) -> onnx.ModelProto:
         return [_renamed(fresh, {states: "packed.states"})]
 
     editor.rewrite(replace)
-    start = [*_start(editor), *heads.start(_MASK, "packed.token", "packed.place")]
+    start = [*_start(editor), *attention.start(_MASK, "packed.token", "packed.place")]
     body = editor.nodes
     del editor.model.graph.node[:]
     editor.model.graph.node.extend([*start, *body])

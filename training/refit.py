@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from app.domain.errors import DejaError
 from app.encoders.artifact import HEAD, find_artifact, load_artifact
-from app.encoders.head import OnnxHead
+from app.encoders.head import OnnxHead, load_head
 from app.encoders.unknown import unknown_to
 from training.calibrate import measured, pair_evidence
 from training.encoders import ArtifactEncoder
@@ -50,7 +50,9 @@ class Refit:
         self.head: bytes | None = None
         self.about_head: dict[str, Any] = {}
         if keep_head and HEAD in artifact.manifest.files:
-            self.head = (artifact.path / HEAD).read_bytes()
+            path = artifact.path / HEAD
+            load_head(path)  # refused before the work, not after it
+            self.head = path.read_bytes()
             self.about_head = dict(artifact.manifest.made.get("head", {}))
 
     def train(self, pairs: Pairs, terms: str = "") -> None:
@@ -115,7 +117,7 @@ def refit(
         _say(f"{other}: {count:,} pairs left out, they hold a text of {pairs.name}")
     trains = sets.taught is not None and len(sets.taught) >= fewest
     check_unseen(artifact.manifest.made, sets.measured, head=keep_head and not trains)
-    made = Refit(artifact, threads=threads, keep_head=keep_head)
+    made = Refit(artifact, threads=threads, keep_head=keep_head and not trains)
     if sets.taught is not None and trains:
         made.train(sets.taught, terms)
     elif sets.taught is not None:

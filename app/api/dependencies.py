@@ -28,14 +28,15 @@ async def _open_runtime(request: Request) -> Runtime:
     return runtime
 
 
-async def _ready_runtime(request: Request) -> Runtime:
+async def ready_runtime(request: Request) -> Runtime:
+    """Return the runtime. Raises NotReady."""
     runtime: Runtime = request.state.runtime
     runtime.readiness.require()
     return runtime
 
 
 AnyRuntime = Annotated[Runtime, Depends(_open_runtime)]
-ReadyRuntime = Annotated[Runtime, Depends(_ready_runtime)]
+ReadyRuntime = Annotated[Runtime, Depends(ready_runtime)]
 CollectionName = Annotated[str, Path(pattern=COLLECTION_PATTERN)]
 AnchorIdInPath = Annotated[str, Path(pattern=ANCHOR_ID_PATTERN)]
 
@@ -43,7 +44,8 @@ AnchorIdInPath = Annotated[str, Path(pattern=ANCHOR_ID_PATTERN)]
 async def known_collection(runtime: Runtime, name: str) -> Collection:
     """Return a collection. Raises CollectionNotFound.
 
-    Most often it is known; a thread to ask for it would take longer than all else of a request.
+    Most often it is known; a thread to ask for it takes longer than all else that the event loop
+    does for a request.
     """
     known = runtime.store.known(name)
     if known is None:

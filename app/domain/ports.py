@@ -395,6 +395,10 @@ class AnchorStore(AnchorReader, JobReads, Protocol):
         """Return the committed feedback."""
         ...
 
+    def known(self, name: str) -> Collection | None:
+        """Return a collection as `collection` does, or None where it would have to be read."""
+        ...
+
     def write(self) -> AbstractContextManager[WriteTransaction]:
         """Open a write transaction: committed and durable when left, rolled back if it raises.
 

@@ -11,6 +11,8 @@ from app.domain.errors import ArtifactError
 from app.encoders.artifact import HEAD
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from app.encoders.artifact import Artifact
@@ -32,9 +34,9 @@ class OnnxHead:
         self._session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
-        left = next(each for each in self._session.get_inputs() if each.name == LEFT)
-        if len(left.shape) != 2:
-            raise ValueError("it takes one vector on the left, not a row for each pair")
+        shapes = {each.name: each.shape for each in self._session.get_inputs()}
+        if len(shapes.get(LEFT, ())) != 2:
+            raise ValueError(f"the head's graph takes no rows as {LEFT!r}, a row for each pair")
 
     def scores(
         self, vectors: NDArray[np.float32], others: NDArray[np.floating]
@@ -56,12 +58,15 @@ def head_of(artifact: Artifact) -> OnnxHead | None:
 
     Raises ArtifactError where the graph cannot be used.
     """
-    if not artifact.calibration.head:
-        return None
-    path = artifact.path / HEAD
+    return load_head(artifact.path / HEAD) if artifact.calibration.head else None
+
+
+def load_head(path: Path) -> OnnxHead:
+    """Return the head in a file. Raises ArtifactError where its graph cannot be used."""
     try:
         return OnnxHead(path.read_bytes())
     except Exception as error:  # several classes of onnxruntime's, none of them public
         reason = str(error).splitlines()[0]
         problem = f"the head cannot be loaded ({reason})"
-        raise ArtifactError(path, problem, "export the artifact again") from error
+        remedy = "train another: python -m training.refit --train"
+        raise ArtifactError(path, problem, remedy) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -73,6 +72,7 @@ class OnnxEncoder:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         rows: list[list[int]] = []
         truncated: list[bool] = []
+        # One call for all gives the interpreter lock away once.
         for encoding in self._tokenizer.encode_batch_fast(list(texts)):
             rows.append(encoding.ids)
             truncated.append(bool(encoding.overflowing))
@@ -127,8 +127,6 @@ def _load_tokenizer(artifact: Artifact) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception, with the reason as its text
         raise ArtifactError(path, f"the tokenizer cannot be loaded ({error})") from error
-    # Several texts in one call give the interpreter lock away once; they need no threads besides.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     tokenizer.no_padding()
     tokenizer.enable_truncation(artifact.manifest.max_tokens)
     return tokenizer

@@ -86,7 +86,7 @@ class Segment:
     def search(
         self, vector: NDArray[np.float32], k: int, alive: NDArray[np.uint8] | None, *, exact: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the nearest nodes and their estimated similarities, best first.
+        """Return the nearest nodes and their similarities, best first; a graph's are estimates.
 
         k: how many; fewer come only where fewer are alive (or, through the graph, reachable).
         alive: a bit for each node, lowest first; None where all are.

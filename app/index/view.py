@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app.domain.anchors import Change
 from app.domain.ports import Hits
 from app.index.alive import Alive
-from app.index.kernels import CHUNK, as_query, similarities
+from app.index.kernels import CHUNK, as_query, final, similarities
 from app.index.segment import Pace, Segment, extended_segment, flat_segment, hnsw_segment
 from app.index.tail import Tail
 
@@ -118,14 +118,9 @@ class FaissView:
         self, queries: NDArray[np.float32], k: int, nearest: Sequence[_Nearest]
     ) -> list[Hits]:
         """Return, for each query, the `k` best of these rows of the segment and of the tail."""
-        # One copy for all: each gives the interpreter lock away.
-        fetched = self.segment.rows(np.concatenate([near.positions for near in nearest]))
         hits = []
-        start = 0
-        for query, near in zip(queries, nearest, strict=True):
-            rows = fetched[start : start + len(near.positions)]
-            start += len(rows)
-            seqs, values = self.segment.seqs[near.positions], near.values
+        for query, near, vectors in zip(queries, nearest, self._rows(nearest), strict=True):
+            rows, seqs, values = vectors, self.segment.seqs[near.positions], near.values
             if values is None:
                 values = similarities(rows, query)
             if self.tail.live:  # most often there is none
@@ -134,8 +129,21 @@ class FaissView:
                 seqs = np.concatenate([seqs, self.tail.seqs[new]])
                 rows = np.concatenate([rows, more])
                 values = np.concatenate([values, similarities(more, query)])
-            hits.append(_best(seqs, values, rows, max(k, 0)))
+            best = _best(seqs, values, max(k, 0))
+            hits.append(Hits(seqs[best], values[best], rows[best]))
         return hits
+
+    def _rows(self, nearest: Sequence[_Nearest]) -> Iterator[NDArray[np.float16]]:
+        """Yield the vectors of each of these lists of rows."""
+        if self.segment.kind == "hnsw":  # twins may make a list long: one at a time
+            yield from (self.segment.rows(near.positions) for near in nearest)
+            return
+        # One copy for all: each gives the interpreter lock away.
+        fetched = self.segment.rows(np.concatenate([near.positions for near in nearest]))
+        start = 0
+        for near in nearest:
+            yield fetched[start : start + len(near.positions)]
+            start += len(near.positions)
 
     def similarities(
         self, seqs: NDArray[np.int64], vector: NDArray[np.float32]
@@ -242,7 +250,7 @@ class FaissView:
         k: int,
         first: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
     ) -> _Nearest:
-        """Return the segment's `k` nearest rows, and more that tie.
+        """Return the segment's `k` nearest rows; of a graph more, among which they are.
 
         first: what a search for the `k + _SPARE` nearest nodes found, where it was made already.
         """
@@ -266,19 +274,20 @@ class FaissView:
                 break
             fetch = min(4 * fetch, live)
         positions = self.alive.rows_of(nodes, k)
-        # A flat segment's rows are compared by the kernel that `similarities` uses, one by one.
-        final = self.segment.kind == "flat"
-        return _Nearest(positions, np.clip(values, -1, 1) if final else None)
+        if self.segment.kind == "hnsw":
+            return _Nearest(positions, None)
+        values = final(values)
+        best = _best(self.segment.seqs[positions], values, k)
+        return _Nearest(positions[best], values[best])
 
 
 def _best(
-    seqs: NDArray[np.int64], values: NDArray[np.float32], rows: NDArray[np.float16], k: int
-) -> Hits:
-    """Return the `k` most similar of these rows, the older first where two are equally so."""
+    seqs: NDArray[np.int64], values: NDArray[np.float32], k: int
+) -> slice | NDArray[np.int64]:
+    """Return where the `k` most similar are, the older first of two that are equally so."""
     if bool((values[:-1] > values[1:]).all()):
-        return Hits(seqs[:k], values[:k], rows[:k])  # most often: no copy, no sorting
-    best = np.lexsort((seqs, -values))[:k]
-    return Hits(seqs[best], values[best], rows[best])
+        return slice(k)  # most often: no copy, no sorting
+    return np.lexsort((seqs, -values))[:k]
 
 
 def _at_least(hits: Hits, least: float) -> Hits:

@@ -97,6 +97,10 @@ class _Reads:
                 return self._corrected(collection)
         raise CollectionNotFound(name)
 
+    def known(self, _name: str) -> Collection | None:
+        """Return nothing: whatever is asked is looked for."""
+        return None
+
     def collections(self) -> list[Collection]:
         """Return every collection, by name."""
         found = map(self._corrected, self._state.collections.values())

@@ -128,7 +128,7 @@ class SqliteAnchorStore(Reader, JobReader):
         return connection
 
     def known(self, name: str) -> Collection | None:
-        """Return a collection that need not be read, None where it has to be asked for."""
+        """Return a collection as `collection` does, or None where it would have to be read."""
         return self._known.get(name)
 
     def collection(self, name: str) -> Collection:

@@ -63,7 +63,8 @@ class Transaction(Reader, JobReader, JobWriter):
     """Implements `app.domain.ports.WriteTransaction` on one connection.
 
     encoder: the number, in this database, of the encoder that makes the vectors written here.
-    known: gives a collection as it was last committed, None where it has to be read.
+    known: gives a collection as it was last committed, None where it has to be read. One thread
+    writes: what it has committed is forgotten before it begins another transaction.
     """
 
     def __init__(

@@ -128,7 +128,8 @@ class Register:
                 )
                 continue
             anchor_id = draft.id if draft.id is not None else new_id()
-            writing.record(key, writing.rows.put(key, [(anchor_id, encoded)]))
+            made = {anchor_id} if draft.id is None else set()
+            writing.record(key, writing.rows.put(key, [(anchor_id, encoded)], made))
             status = RegisterStatus.UPDATED if old else RegisterStatus.CREATED
             results.append(Registered(anchor_id, status, encoded.truncated))
         if reject and rejected:

@@ -261,6 +261,40 @@ def test_a_retry_with_the_same_idempotency_key_gets_the_same_answer(
     assert collection.post("anchors", body).json()["results"][0]["status"] == "created"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"anchors": [{"id": "a", "text": " Who are you? "}, {"id": "b", "text": "Who?"}]}',
+        b'{"anchors": [{"id": "a", "text": "Who?", "metadata": {"n": 1.50, "m": [1e3]}}]}',
+        b'{"anchors": [{"id": "a", "text": "Who?"}], "if_duplicate": "skip"}',
+        b'{"anchors": [{"id": "a", "text": "Who?"}], "if_duplicate": "maybe"}',
+        b'{"anchors": [{"id": "a", "text": "Who?"}, {"id": "a", "text": "Who?"}]}',
+        b'{"anchors": [{"id": 5, "text": "Who?"}]}',
+        b'{"anchors": [{"id": "a", "text": "Who?", "metadata": {"n": NaN}}]}',
+        b'{"anchors": []}',
+        b"[]",
+        b"",
+    ],
+)
+def test_registering_is_answered_the_same_on_either_way(
+    collection: CollectionClient, body: bytes
+) -> None:
+    """A content type with a parameter goes FastAPI's general way: the same to the letter."""
+    other = CollectionClient(collection.http, f"{collection.name}-general")
+    assert other.http.put(other.url, json={}).status_code == 201
+    for _ in range(2):
+        quick, general = (
+            one.http.post(f"{one.url}/anchors", content=body, headers={"Content-Type": kind})
+            for one, kind in (
+                (collection, "application/json"),
+                (other, "application/json; charset=utf-8"),
+            )
+        )
+        assert quick.status_code == general.status_code
+        assert quick.text.replace(collection.name, "") == general.text.replace(other.name, "")
+        assert quick.headers["content-type"] == general.headers["content-type"]
+
+
 def nested(depth: int) -> Any:
     value: Any = 1
     for _ in range(depth):

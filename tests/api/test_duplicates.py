@@ -4,11 +4,8 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import BaseModel
-from starlette.requests import Request
 
 from app import DEFAULT_ENCODER
-from app.api import short
 from app.api.answers import DuplicatesOut
 from tests.conftest import CollectionClient
 
@@ -191,30 +188,12 @@ def test_a_lookup_is_answered_the_same_on_either_way(
     faq: CollectionClient, body: bytes, path: str
 ) -> None:
     """A content type with a parameter goes FastAPI's general way: the same answer to the letter."""
-    short, general = (
+    quick, general = (
         faq.http.post(f"{faq.url}{path}/duplicates", content=body, headers={"Content-Type": kind})
         for kind in ("application/json", "application/json; charset=utf-8")
     )
-    assert (short.status_code, short.text) == (general.status_code, general.text)
-    assert short.headers["content-type"] == general.headers["content-type"]
-
-
-def test_a_lookup_goes_the_short_way(
-    faq: CollectionClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that is well formed is answered without the general way, which tells what is wrong."""
-    asked: list[bool] = []
-    formed = short._well_formed
-
-    def well_formed(request: Request, content: bytes, model: type[BaseModel]) -> BaseModel | None:
-        body = formed(request, content, model)
-        asked.append(body is not None)
-        return body
-
-    monkeypatch.setattr(short, "_well_formed", well_formed)
-    faq.ask("How can I reset my PIN?")
-    assert faq.post("duplicates", {"question": ""}).status_code == 422
-    assert asked == [True, False]
+    assert (quick.status_code, quick.text) == (general.status_code, general.text)
+    assert quick.headers["content-type"] == general.headers["content-type"]
 
 
 def test_trimmed_text_of_the_longest_length_is_accepted(collection: CollectionClient) -> None:

@@ -14,7 +14,7 @@ from app.domain.anchors import (
     DEFAULT_COLLECTION,
     CollectionSettings,
 )
-from app.domain.errors import CollectionNotFound
+from app.domain.errors import CollectionNotFound, StorageFailed
 from app.domain.ports import AnchorReader, AnchorStore, Found, Remembered
 from app.domain.text import fingerprint
 from app.storage.memory import MemoryAnchorStore
@@ -156,6 +156,37 @@ def test_a_savepoint_undoes_only_its_own(store: AnchorStore) -> None:
     assert change.seq == 2
     found = store.by_id(key, ["a", "b", "c"])
     assert {i: anchor.text for i, anchor in found.items()} == {"a": "first", "c": "third"}
+
+
+def test_ids_just_made_need_not_be_looked_for(store: AnchorStore) -> None:
+    """Beside ids that are given, which replace what stands under them."""
+    key = default(store)
+    put(store, a="first")
+    with store.write() as rows:
+        changes = rows.put(key, [("a", draft("other")), ("b", draft("second"))], {"b"})
+    assert [(change.seq, change.removed) for change in changes] == [(2, 1), (3, None)]
+    assert store.last_seq() == 3
+    assert store.count(key) == (2, 0)
+
+
+def test_what_the_database_refuses_is_lost_with_its_transaction(tmp_path: Path) -> None:
+    """Within a savepoint too; and the next transaction is sound, its seqs go on from the last."""
+    store = SqliteAnchorStore(tmp_path / "deja.db", "encoder-1")
+    key = default(store)
+    put(store, a="first")
+
+    def refused() -> None:
+        with store.write() as rows:
+            rows.put(key, [("b", draft("second"))])
+            with rows.savepoint():
+                rows.put(key, [("a", draft("again"))], {"a"})
+
+    with pytest.raises(StorageFailed, match="refused the write"):
+        refused()
+    assert store.last_seq() == 1
+    assert put(store, c="third") == [2]
+    assert store.count(key) == (2, 0)
+    store.close()
 
 
 def test_a_transaction_sees_its_own_writes_and_readers_do_not(store: AnchorStore) -> None:
@@ -354,6 +385,46 @@ def test_settings_are_replaced_as_a_whole(store: AnchorStore) -> None:
     assert found.settings == settings
     assert found.updated_at > found.created_at
     assert store.count(found.key) == (1, 0)
+
+
+def test_a_transaction_sees_the_collections_it_changes(store: AnchorStore) -> None:
+    """Although they were read before; and what is rolled back changes nothing."""
+    settings = CollectionSettings(duplicate_at=0.9)
+    assert store.collection("default").settings == CollectionSettings()
+
+    def fail() -> None:
+        with store.write() as rows:
+            rows.put_collection("default", settings)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with store.write() as rows:
+        assert rows.collection("default").settings == CollectionSettings()
+        rows.put_collection("default", settings)
+        assert rows.collection("default").settings == settings
+        rows.delete_collection(rows.collection("default").key)
+        with pytest.raises(CollectionNotFound):
+            rows.collection("default")
+    assert store.known("default") is None
+    with store.write() as rows, pytest.raises(CollectionNotFound):
+        rows.collection("default")
+
+
+def test_a_savepoint_undoes_a_change_of_a_collection(store: AnchorStore) -> None:
+    """Within the same transaction it is the old one again."""
+    settings = CollectionSettings(duplicate_at=0.9)
+    assert store.known("default") in (None, store.collection("default"))
+
+    def fail(rows: Any) -> None:
+        with rows.savepoint():
+            rows.put_collection("default", settings)
+            raise RuntimeError
+
+    with store.write() as rows:
+        with pytest.raises(RuntimeError):
+            fail(rows)
+        assert rows.collection("default").settings == CollectionSettings()
 
 
 def test_purge_removes_the_rows_of_deleted_collections_bit_by_bit(store: AnchorStore) -> None:

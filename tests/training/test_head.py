@@ -1,6 +1,7 @@
 """The head's graph computes what its weights say, the same from either side of a pair."""
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -49,6 +50,16 @@ def test_a_pair_scores_the_same_among_others() -> None:
     one, others = units(1, 6), units(9, 6).astype(np.float16)
     alone = [float(head.scores(one, other[np.newaxis])[0]) for other in others]
     assert head.scores(one, others).tolist() == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_graph_of_one_vector_and_others_is_refused() -> None:
+    """As they were made before: found out when it is loaded, not by the first lookup."""
+    graph = onnx.load_from_string(
+        head_graph(np.ones((12, 5), np.float32), np.ones(5, np.float32), np.ones(5, np.float32))
+    )
+    del graph.graph.input[0].type.tensor_type.shape.dim[0]
+    with pytest.raises(ValueError, match="no rows as 'left'"):
+        OnnxHead(graph.SerializeToString())
 
 
 def test_pairs_of_several_texts_share_a_call() -> None:

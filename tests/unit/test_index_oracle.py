@@ -144,3 +144,21 @@ def test_a_flat_scan_compares_as_similarities_does(dimension: int) -> None:
         assert np.array_equal(
             hits.similarities, similarities(rows[hits.seqs - 1], asked.astype(np.float32))
         )
+
+
+def test_a_tie_of_all_rows_fetches_no_more_than_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest of equal ones, for several questions at once; not every row for each of them."""
+    rows = np.tile(np.eye(1, DIMENSION, dtype=np.float16), (500, 1))
+    seqs = np.arange(1, len(rows) + 1)
+    view = FaissView.over(flat_segment(DIMENSION, [(seqs, rows)], lambda: None), None, 500, ALWAYS)
+    fetched: list[int] = []
+    fetch = Segment.rows
+
+    def counted(segment: Segment, positions: NDArray[np.int64]) -> NDArray[np.float16]:
+        fetched.append(len(positions))
+        return fetch(segment, positions)
+
+    monkeypatch.setattr(Segment, "rows", counted)
+    for hits in view.search_many(rows[:4].astype(np.float32), 5, -2.0):
+        assert hits.seqs.tolist() == [1, 2, 3, 4, 5]
+    assert sum(fetched) == 20

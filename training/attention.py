@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _BELOW = 50.0
 
 
-class Heads:
+class GatheredAttention:
     """Replaces fused attention over texts in rows by plain nodes over the list of tokens.
 
     Fused attention (`MultiHeadAttention`) wants (texts, longest, dim) and copies it head by head:
