@@ -291,5 +291,7 @@ def _best(
 
 
 def _at_least(hits: Hits, least: float) -> Hits:
-    """Return the hits without those less similar than `least`."""
+    """Return the hits without those less similar than `least`; the last is the least similar."""
+    if not len(hits.seqs) or hits.similarities[-1] >= least:
+        return hits
     return hits.kept(hits.similarities >= least)
