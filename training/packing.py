@@ -35,14 +35,12 @@ def pack_tokens(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "Gather" and "position_embeddings" in node.input[0]
     }
     norms = [node for node in editor.nodes if node.op_type == "LayerNormalization"]
+    attentions = [node for node in editor.nodes if node.op_type == "MultiHeadAttention"]
     products = {
         node.name: split.input[0]
-        for node in editor.nodes
-        if node.op_type == "MultiHeadAttention"
-        and (split := editor.producer(node.input[0])) is not None
-        and split.op_type == "Split"
+        for node in attentions
+        if (split := editor.producer(node.input[0])) is not None and split.op_type == "Split"
     }
-    attentions = [node for node in editor.nodes if node.op_type == "MultiHeadAttention"]
     if len(positions) != 1 or not norms or not attentions or len(products) != len(attentions):
         raise TrainingError(
             "cannot leave padding out of this graph: not an exported BERT's, or packed already"
@@ -56,8 +54,7 @@ def pack_tokens(model: onnx.ModelProto) -> onnx.ModelProto:
             return attention.attend(node.name, products[node.name], node.output[0])
         fresh = _renamed(node, renamed)
         if node.output[0] == states:
-            laid_out = make_node("Gather", [states, "packed.token"], ["packed.states"])
-            return [fresh, laid_out]
+            return [fresh, make_node("Gather", [states, "packed.token"], ["packed.states"])]
         return [_renamed(fresh, {states: "packed.states"})]
 
     editor.rewrite(replace)
