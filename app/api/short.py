@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
 
 from fastapi import Request, Response
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from app.api.dependencies import ready_runtime
 from app.api.schemas import COLLECTION_PATTERN
@@ -34,29 +35,31 @@ class ShortRoute(APIRoute):
     goes it all the same, to be told what is wrong.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request.
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Take what an `APIRoute` takes.
 
         Raises TypeError where the endpoint asks for more: it would be passed over.
         """
+        super().__init__(path, endpoint, **options)
         self._require_simple()
-        usual = super().get_route_handler()
-        endpoint = self.endpoint
-        model = get_type_hints(endpoint)["body"]
+        self._model: type[BaseModel] = get_type_hints(endpoint)["body"]
 
-        async def handle(request: Request) -> Response:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        request = Request(scope, receive, send)
+        response: Response | None = None
+        if scope["method"] in (self.methods or ()):
             try:
                 content = await request.body()
             except ClientDisconnect:
                 raise HTTPException(400, "the connection ended within the body") from None
-            body = _well_formed(request, content, model)
-            if body is None:
-                return await usual(request)
-            runtime = await ready_runtime(request)
-            answer: Response = await endpoint(request.path_params["collection"], body, runtime)
-            return answer
-
-        return handle
+            body = _well_formed(request, content, self._model)
+            if body is not None:
+                runtime = await ready_runtime(request)
+                response = await self.endpoint(request.path_params["collection"], body, runtime)
+            receive = _again(content, receive)
+        handle = super().handle if response is None else response
+        await handle(scope, receive, send)
 
     def _require_simple(self) -> None:
         asks = self.dependant
@@ -70,6 +73,16 @@ class ShortRoute(APIRoute):
         )
         if not simple:
             raise TypeError(f"{self.path}: the short way knows a collection, a body, the runtime")
+
+
+def _again(content: bytes, receive: Receive) -> Receive:
+    """Return a way to receive a body that was received already, and then what comes after it."""
+    left: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return left.pop() if left else await receive()
+
+    return receive_again
 
 
 def _well_formed(request: Request, content: bytes, model: type[_Body]) -> _Body | None:

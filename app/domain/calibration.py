@@ -8,7 +8,7 @@ that do not depend on how a probability is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import mul
@@ -171,10 +171,22 @@ class Calibration:
         similarity: cosine, -1..1; evidence: in the order of NAMES, None for none at all;
         score: the head's.
         """
-        found = self.intercept + self.slope * similarity + self.head * score
-        if self.closeness:
-            found += self.closeness * closeness_of(similarity)
+        (found,) = self.log_odds_each((similarity,), (score,))
         return found if evidence is None else found + self.from_evidence(evidence)
+
+    def log_odds_each(self, similarities: Iterable[float], scores: Iterable[float]) -> list[float]:
+        """Return, for each similarity and head's score, what `log_odds` does without evidence.
+
+        Every lookup asks it of all of its candidates: the formula of `closeness_of` is written out.
+        """
+        intercept, slope, head, closeness = self.intercept, self.slope, self.head, self.closeness
+        return [
+            intercept
+            + slope * similarity
+            + head * score
+            - closeness * math.log(BEYOND_EQUAL - min(similarity, 1.0))
+            for similarity, score in zip(similarities, scores, strict=True)
+        ]
 
     def from_evidence(self, values: Values) -> float:
         """Return what evidence, in the order of NAMES, adds to the log odds."""

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ def now_micros() -> int:
     return time.time_ns() // 1000
 
 
+# Anchors of one request have one moment, and a lookup finds many of them.
+@lru_cache(maxsize=1024)
 def to_datetime(micros: int) -> datetime:
     """Return the moment, in UTC, without the rounding of float seconds."""
     return _EPOCH + timedelta(microseconds=micros)

@@ -134,10 +134,7 @@ class Judge:
         """
         if scores is None:
             (scores,) = self.scores_each([(question, hits)])
-        return [
-            self.calibration.log_odds(similarity, None, score)
-            for similarity, score in zip(hits.similarities.tolist(), scores, strict=True)
-        ]
+        return self.calibration.log_odds_each(hits.similarities.tolist(), scores)
 
     def scores_each(self, found: Sequence[tuple[Question, Hits]]) -> list[list[float]]:
         """Return the head's score of each hit of each question, all from one call."""
