@@ -51,8 +51,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     errors.install(app)
-    # As they are, with their whole paths, and before those of the documentation: the route of a
-    # request in an included router is looked for twice, which takes a twentieth of encoding it.
+    # As they are, with their whole paths, and before those of the documentation: an included router
+    # looks for the route of a request twice.
     app.router.routes[:0] = [route for router in ROUTERS for route in router.routes]
     # The last one added is the outermost.
     app.add_middleware(middleware.DropAbandoned)

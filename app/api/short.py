@@ -47,19 +47,20 @@ class ShortRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         request = Request(scope, receive, send)
-        response: Response | None = None
-        if scope["method"] in (self.methods or ()):
-            try:
-                content = await request.body()
-            except ClientDisconnect:
-                raise HTTPException(400, "the connection ended within the body") from None
-            body = _well_formed(request, content, self._model)
-            if body is not None:
-                runtime = await ready_runtime(request)
-                response = await self.endpoint(request.path_params["collection"], body, runtime)
-            receive = _again(content, receive)
-        handle = super().handle if response is None else response
-        await handle(scope, receive, send)
+        if scope["method"] not in (self.methods or ()) or not _common(request):
+            await super().handle(scope, receive, send)
+            return
+        try:
+            content = await request.body()
+        except ClientDisconnect:
+            raise HTTPException(400, "the connection ended within the body") from None
+        body = _well_formed(content, self._model)
+        if body is None:
+            await super().handle(scope, _again(content, receive), send)
+            return
+        runtime = await ready_runtime(request)
+        response: Response = await self.endpoint(request.path_params["collection"], body, runtime)
+        await response(scope, receive, send)
 
     def _require_simple(self) -> None:
         asks = self.dependant
@@ -85,13 +86,21 @@ def _again(content: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def _well_formed(request: Request, content: bytes, model: type[_Body]) -> _Body | None:
-    """Return the body of a request, None where anything is wrong or uncommon about it."""
+def _common(request: Request) -> bool:
+    """Return whether nothing about a request, but perhaps its body, needs the general way."""
     headers = request.headers
-    if headers.get("content-type") != "application/json" or _HEADER in headers:
-        return None
-    if len(content) > LARGEST or not _COLLECTION.fullmatch(request.path_params["collection"]):
-        return None
+    length = headers.get("content-length", "")
+    return (
+        headers.get("content-type") == "application/json"
+        and _HEADER not in headers
+        and length.isdecimal()
+        and int(length) <= LARGEST
+        and _COLLECTION.fullmatch(request.path_params["collection"]) is not None
+    )
+
+
+def _well_formed(content: bytes, model: type[_Body]) -> _Body | None:
+    """Return a body, None where anything is wrong with it."""
     try:
         # As FastAPI does it, in two steps: a model reads JSON itself by other rules.
         return model.model_validate(from_json(content))

@@ -252,6 +252,8 @@ class Background:
             pending: list[Change] = []
             state.pending = pending
         merged = base.folded(pace)
+        pace()
+        merged.segment.make_coarse()  # or the first lookups would do without
         view = merged
         done = 0
         while True:

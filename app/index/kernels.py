@@ -1,9 +1,9 @@
 """The one place where a stored vector and a question become a similarity.
 
-Every similarity that leaves an index comes from `similarities` here, or from a scan of all of a
-flat segment, made `final`: FAISS compares a row the same way, to the last bit, whatever its place
-and company. So a pair has the same one whether its row lies in a segment or in a tail, and before
-and after a merge.
+Every similarity that leaves an index comes from `similarities` here, or from a scan of a flat
+segment or of its candidates, made `final`: FAISS compares a row the same way, to the last bit,
+whatever its place and company. So a pair has the same one whether its row lies in a segment or in
+a tail, and before and after a merge.
 
 Nothing here or above uses numpy's matrix product: BLAS starts threads of its own for it, which
 wait for each other on a busy machine (8 ms instead of 0.05 ms for 2,000 rows, measured).
@@ -55,12 +55,23 @@ def similarities(rows: NDArray[np.float16], vector: NDArray[np.float32]) -> NDAr
     if len(rows):
         # Asked for all of its rows, an index returns every similarity with its position. That is
         # FAISS's vectorised float16 kernel: twice as fast as decoding the rows first.
-        single_thread()
-        index = float16_index(rows.shape[1])
-        index.add_sa_codes(rows.view(np.uint8))
-        values, positions = index.search(vector[np.newaxis], len(rows))
-        found[positions[0]] = values[0]
+        positions, values = scan(rows, vector, len(rows))
+        found[positions] = values
     return final(found)
+
+
+def scan(
+    rows: NDArray[np.float16], vector: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the `k` rows nearest to `vector`, (dim,), and how similar, best first; not `final`.
+
+    rows: (n, dim), contiguous, at least `k`.
+    """
+    single_thread()
+    index = float16_index(rows.shape[1])
+    index.add_sa_codes(rows.view(np.uint8))
+    values, positions = index.search(vector[np.newaxis], k)
+    return positions[0], values[0]
 
 
 def final(scanned: NDArray[np.float32]) -> NDArray[np.float32]:

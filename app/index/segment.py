@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from app.index.coarse import LEAST, MOST, Coarse
 from app.index.freeing import give_back
-from app.index.kernels import float16_index, single_thread
+from app.index.kernels import float16_index, scan, single_thread
 from app.index.twins import Finder, Twins
+
+logger = logging.getLogger("deja.index")
 
 Kind = Literal["flat", "hnsw"]
 Batches = Iterable[tuple[NDArray[np.int64], NDArray[np.float16]]]
@@ -23,6 +28,14 @@ LINKS = 24  # neighbours a row keeps in the graph, twice as many on the lowest l
 BUILD_EFFORT = 120  # candidates kept while a row finds its neighbours (FAISS's efConstruction)
 _GRAPH_CHUNK = 256  # rows added between two calls of pace: about a quarter of a second
 _FLAT_CHUNK = 8192
+# Candidates beyond those wanted, among which the nearest have to be proven to be: the more, the
+# less often that fails (decision 18 has figures).
+_SPARE = 64
+_PAYS = 8_192  # rows by questions; fewer are scanned sooner than a product is set up
+_TOGETHER = 32  # questions of one product, whose estimates of all rows are held at once
+_TRIED = 256  # questions after which a copy that proves less than half of them is given up
+
+_Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 class Segment:
@@ -37,7 +50,17 @@ class Segment:
     with the segment.
     """
 
-    __slots__ = ("_storage", "index", "kind", "seqs", "twins", "vectors")
+    __slots__ = (
+        "_coarse",
+        "_making",
+        "_storage",
+        "_unproven",
+        "index",
+        "kind",
+        "seqs",
+        "twins",
+        "vectors",
+    )
 
     def __init__(
         self, kind: Kind, index: Any, seqs: NDArray[np.int64], twins: Twins | None = None
@@ -49,6 +72,12 @@ class Segment:
         self.index = index
         self.seqs = seqs
         self.twins = twins
+        self._coarse: Coarse | None = None
+        # Held while the copy is made, and for good where there is to be none.
+        self._making = threading.Lock()
+        if kind == "hnsw" or not LEAST <= len(seqs) <= MOST:
+            self._making.acquire()
+        self._unproven = [0, 0]
 
     def __del__(self) -> None:
         """Give back the memory of the index, which is this segment's alone."""
@@ -97,21 +126,95 @@ class Segment:
 
     def search_many(
         self, vectors: NDArray[np.float32], k: int, alive: NDArray[np.uint8] | None, *, exact: bool
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    ) -> Iterator[_Found]:
         """Yield, for each of `vectors`, (n, dim), what `search` returns."""
-        single_thread()
-        options: dict[str, Any] = {}
-        if alive is not None:
-            options["sel"] = faiss.IDSelectorBitmap(alive)
-        if self.kind == "flat" or exact:
-            index, parameters = self._storage, faiss.SearchParameters(**options)
+        if self.kind == "hnsw" and not exact:
+            parameters = faiss.SearchParametersHNSW(
+                efSearch=effort(self.nodes, k), **_selecting(alive)
+            )
+            yield from _searched(self.index, vectors, k, parameters)
+            return
+        narrowed = self._narrowed(vectors, k, alive)
+        rest = [place for place, found in enumerate(narrowed) if found is None]
+        parameters = faiss.SearchParameters(**_selecting(alive))
+        scanned = _searched(self._storage, vectors[rest], k, parameters)
+        for found in narrowed:
+            yield next(scanned) if found is None else found
+
+    def make_coarse(self) -> None:
+        """Make the 8-bit copy of a flat segment's rows, where it is worth it and nobody does.
+
+        Where it cannot be made searches go on without.
+        """
+        if self._coarse is not None or not self._making.acquire(blocking=False):
+            return
+        try:
+            self._coarse = self._coarse or Coarse(self.vectors)
+        except Exception:
+            logger.exception("no 8-bit copy of %d rows: each search scans them", len(self))
         else:
-            options["efSearch"] = effort(self.nodes, k)
-            index, parameters = self.index, faiss.SearchParametersHNSW(**options)
-        all_values, all_nodes = index.search(vectors, k, params=parameters)
-        for nodes, values in zip(all_nodes, all_values, strict=True):
-            found = nodes >= 0
-            yield nodes[found], values[found]
+            self._making.release()
+
+    def _narrowed(
+        self, vectors: NDArray[np.float32], k: int, alive: NDArray[np.uint8] | None
+    ) -> list[_Found | None]:
+        """Return what a scan of all rows would find, without one; None where that is not proven."""
+        nothing: list[_Found | None] = [None] * len(vectors)
+        count = k + _SPARE
+        if len(self) * len(vectors) < _PAYS or count * 8 > len(self):
+            return nothing
+        coarse = self._coarse
+        if coarse is None:
+            if not self._making.locked():  # nobody waits for it
+                threading.Thread(target=self.make_coarse, name="deja-coarse").start()
+            return nothing
+        living = None
+        if alive is not None:
+            living = np.unpackbits(alive, count=len(self), bitorder="little").view(np.bool_)
+            if np.count_nonzero(living) * 2 < len(self):
+                return nothing  # a scan passes over dead rows, a product does not
+        narrowed: list[_Found | None] = []
+        for start in range(0, len(vectors), _TOGETHER):
+            some = vectors[start : start + _TOGETHER]
+            positions, bounds = coarse.candidates(some, count, living)
+            rows = np.take(self.vectors, np.concatenate(positions), axis=0)
+            first = 0
+            for vector, where, bound in zip(some, positions, bounds, strict=True):
+                order, values = scan(rows[first : first + len(where)], vector, k)
+                first += len(where)
+                narrowed.append((where[order], values) if values[-1] > bound else None)
+        self._note(narrowed)
+        return narrowed
+
+    def _note(self, narrowed: Sequence[_Found | None]) -> None:
+        """Give the copy up where it proves too little: what is not proven takes both ways.
+
+        Two threads at once may lose a count, which does not matter.
+        """
+        tried, failed = self._unproven
+        tried += len(narrowed)
+        failed += narrowed.count(None)
+        self._unproven = [tried, failed]
+        if tried >= _TRIED and failed * 2 > tried and self._making.acquire(blocking=False):
+            self._coarse = None
+
+
+def _selecting(alive: NDArray[np.uint8] | None) -> dict[str, Any]:
+    """Return what makes FAISS find only what is alive."""
+    return {} if alive is None else {"sel": faiss.IDSelectorBitmap(alive)}
+
+
+def _searched(
+    index: Any, vectors: NDArray[np.float32], k: int, parameters: Any
+) -> Iterator[_Found]:
+    """Yield the `k` nearest that an index finds for each vector, fewer where it finds fewer."""
+    if not len(vectors):
+        return
+    single_thread()
+    all_values, all_nodes = index.search(vectors, k, params=parameters)
+    for nodes, values in zip(all_nodes, all_values, strict=True):
+        found = nodes >= 0
+        yield nodes[found], values[found]
 
 
 def effort(nodes: int, k: int) -> int:

@@ -142,8 +142,23 @@ def test_nothing_is_answered_before_the_service_is_ready() -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 
 
-def test_a_client_who_leaves_within_a_body_is_no_error_of_ours() -> None:
-    """400 for whom it may concern, and nothing for the log."""
+def test_another_method_is_told_which_there_is() -> None:
+    """405 with what is allowed, as on the general way; its body is nobody's."""
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(application(Runtime()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            return await http.put(PATH.format(collection="default"), json={"text": "one"})
+
+    READ.clear()
+    answer = asyncio.run(send())
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert READ == []
+
+
+@pytest.mark.parametrize("announced", [100, LARGEST + 1])
+def test_a_client_who_leaves_within_a_body_is_no_error_of_ours(announced: int) -> None:
+    """400 for whom it may concern, and nothing for the log; on either way."""
     inbox = [
         {"type": "http.request", "body": b'{"te', "more_body": True},
         {"type": "http.disconnect"},
@@ -166,7 +181,7 @@ def test_a_client_who_leaves_within_a_body_is_no_error_of_ours() -> None:
         "query_string": b"",
         "root_path": "",
         "scheme": "http",
-        "headers": [(b"content-type", b"application/json"), (b"content-length", b"100")],
+        "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % announced)],
     }
 
     async def run() -> None:
