@@ -23,6 +23,18 @@ def faq(collection: CollectionClient) -> CollectionClient:
     return collection
 
 
+def test_metadata_comes_back_as_it_was_given(collection: CollectionClient) -> None:
+    """Also numbers that have more than 64 bits, or more digits than most programs keep."""
+    metadata = {"whole": 2**70, "least": -(2**63) - 1, "part": 0.1, "many": 1e-300, "é": "\u2028<"}
+    collection.register({"text": "What is your age?", "metadata": metadata})
+    collection.register({"text": "How old are you?", "metadata": {"whole": 2**53 + 1}})
+    for question, expected in (
+        ("What is your age?", metadata),
+        ("How old are you?", {"whole": 2**53 + 1}),
+    ):
+        assert collection.ask(question)["matches"][0]["metadata"] == expected
+
+
 def test_a_paraphrase_finds_its_anchor_first(faq: CollectionClient) -> None:
     """The answer has the contract's shape, the best match first."""
     answer = faq.ask("How can I reset my pin code?")

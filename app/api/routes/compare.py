@@ -6,9 +6,8 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic_core import to_json
 
-from app.api.answers import CompareOut, explanation_out
+from app.api.answers import CompareOut, explanation_out, json_answer
 from app.api.dependencies import ReadyRuntime
 from app.api.schemas import CompareIn, figure
 from app.runtime import CHUNK
@@ -26,8 +25,7 @@ async def compare(body: CompareIn, runtime: ReadyRuntime) -> Response:
     run = partial(runtime.compare, explain=body.explain)
     compared = await runtime.workers.map_bulk(run, parts, 2 * len(pairs))
     results = [_comparison_out(one) for part in compared for one in part]
-    content = to_json({"results": results, "encoder": runtime.encoder.name})
-    return Response(content, media_type="application/json")
+    return json_answer({"results": results, "encoder": runtime.encoder.name})
 
 
 def _comparison_out(one: Comparison) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic_core import to_json
 
-from app.api.answers import DuplicatesBatchOut, DuplicatesOut, explanation_out
+from app.api.answers import DuplicatesBatchOut, DuplicatesOut, explanation_out, json_answer
 from app.api.dependencies import CollectionName, ReadyRuntime
 from app.api.schemas import DuplicatesBatchIn, DuplicatesIn, figure
 from app.api.short import ShortRoute
@@ -27,7 +26,7 @@ async def find_duplicates(
     """Return likely duplicates of one question."""
     asked = Asked(body.question, body.limit, body.min_similarity, body.where(), body.explain)
     answer = await runtime.workers.ask(runtime.lookup.many, (collection, asked))
-    return Response(to_json(_answer_out(answer)), media_type="application/json")
+    return json_answer(_answer_out(answer))
 
 
 router.add_api_route(
@@ -52,8 +51,7 @@ async def find_duplicates_of_many(
     parts = [asked[start : start + CHUNK] for start in range(0, len(asked), CHUNK)]
     answer = partial(_answer_all, runtime.lookup)
     answered = await runtime.workers.map_bulk(answer, parts, len(asked))
-    content = to_json({"results": [_answer_out(one) for part in answered for one in part]})
-    return Response(content, media_type="application/json")
+    return json_answer({"results": [_answer_out(one) for part in answered for one in part]})
 
 
 def _answer_all(lookup: Lookup, asked: Sequence[tuple[str, Asked]]) -> list[Answer]:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic_core import to_json
 
+from app.api.answers import json_answer
 from app.api.dependencies import CollectionName, ReadyRuntime
 from app.api.label_schemas import LabelBatchIn, LabelBatchOut, LabelOut, LabelTextIn
 from app.api.schemas import figure
@@ -23,7 +23,7 @@ async def label(collection: CollectionName, body: LabelTextIn, runtime: ReadyRun
     """Return which label a text belongs to, out of those known from their anchors, or none."""
     asked = LabelAsked(body.text, body.limit, body.min_probability, body.where())
     answer = await runtime.workers.ask(runtime.label.many, (collection, asked))
-    return Response(to_json(_answer_out(answer)), media_type="application/json")
+    return json_answer(_answer_out(answer))
 
 
 @router.post("/label:batch", response_model=LabelBatchOut)
@@ -40,8 +40,7 @@ async def label_many(
     answered = await runtime.workers.map_bulk(
         partial(_answer_all, runtime.label), parts, len(asked)
     )
-    content = to_json({"results": [_answer_out(one) for part in answered for one in part]})
-    return Response(content, media_type="application/json")
+    return json_answer({"results": [_answer_out(one) for part in answered for one in part]})
 
 
 def _answer_all(label: Label, asked: Sequence[tuple[str, LabelAsked]]) -> list[LabelAnswer]:
