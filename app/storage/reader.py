@@ -36,7 +36,7 @@ IN_LIMIT = 900
 # and under load takes as long to get it back as all else.
 _READ = """
 SELECT json_group_array(json_array(
-    seq, id, text, label, json(metadata), hex(fingerprint), truncated, created_at, updated_at))
+    seq, id, text, label, metadata, hex(fingerprint), truncated, created_at, updated_at))
 FROM anchors WHERE seq IN (
     SELECT value FROM json_each(:seqs)
     {equal})

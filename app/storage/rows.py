@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from app.domain.anchors import (
@@ -49,7 +50,7 @@ def to_anchor(row: Any) -> Anchor:
         anchor_id,
         text,
         label,
-        {} if metadata == "{}" else json.loads(metadata),
+        to_metadata(metadata),
         mark,
         bool(truncated),
         to_datetime(created),
@@ -65,7 +66,7 @@ def anchors_of(text: str) -> list[Anchor]:
             anchor_id,
             text,
             label,
-            metadata,
+            to_metadata(metadata),
             bytes.fromhex(mark),
             bool(truncated),
             to_datetime(created),
@@ -81,7 +82,7 @@ def anchors_of(text: str) -> list[Anchor]:
             truncated,
             created,
             updated,
-        ) in json.loads(text)
+        ) in orjson.loads(text)
     ]
 
 
@@ -105,6 +106,11 @@ def to_settings(written: str) -> CollectionSettings:
 def settings_to_json(settings: CollectionSettings) -> str:
     """Return what `to_settings` reads back."""
     return json.dumps(asdict(settings))
+
+
+def to_metadata(written: str) -> Metadata:
+    """Return what `metadata_to_json` has written: whole numbers of any size among it."""
+    return {} if written == "{}" else json.loads(written)
 
 
 def metadata_to_json(metadata: Metadata) -> str:

@@ -85,11 +85,12 @@ def _answer_out(answer: Answer) -> dict[str, Any]:
 
 def _match_out(match: Match, explanation: Explanation | None) -> dict[str, Any]:
     """Return what `FoundOut` describes."""
+    anchor = match.anchor
     shown = {
-        "id": match.anchor.id,
-        "text": match.anchor.text,
-        "label": match.anchor.label,
-        "metadata": match.anchor.metadata,
+        "id": anchor.id,
+        "text": anchor.text,
+        "label": anchor.label,
+        "metadata": anchor.metadata,
         "similarity": figure(match.similarity),
         "probability": figure(match.probability),
         "verdict": match.verdict,
