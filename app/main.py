@@ -51,8 +51,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     errors.install(app)
-    # As they are, with their whole paths, and before those of the documentation: an included router
-    # looks for the route of a request twice.
+    # As they are, with their whole paths: an included router looks for a request's route twice. And
+    # before those of the documentation: routes are tried in turn.
     app.router.routes[:0] = [route for router in ROUTERS for route in router.routes]
     # The last one added is the outermost.
     app.add_middleware(middleware.DropAbandoned)

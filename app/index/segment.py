@@ -29,11 +29,12 @@ BUILD_EFFORT = 120  # candidates kept while a row finds its neighbours (FAISS's 
 _GRAPH_CHUNK = 256  # rows added between two calls of pace: about a quarter of a second
 _FLAT_CHUNK = 8192
 # Candidates beyond those wanted, among which the nearest have to be proven to be: the more, the
-# less often that fails (decision 18 has figures).
+# less often that fails. Behind many wanted rows the others follow too closely (decision 18).
 _SPARE = 64
+_MOST_WANTED = 64
 _PAYS = 8_192  # rows by questions; fewer are scanned sooner than a product is set up
 _TOGETHER = 32  # questions of one product, whose estimates of all rows are held at once
-_TRIED = 256  # questions after which a copy that proves less than half of them is given up
+_TRIED = 256  # questions, of which a copy has to prove half, or is given up
 
 _Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
@@ -160,13 +161,11 @@ class Segment:
     ) -> list[_Found | None]:
         """Return what a scan of all rows would find, without one; None where that is not proven."""
         nothing: list[_Found | None] = [None] * len(vectors)
-        count = k + _SPARE
-        if len(self) * len(vectors) < _PAYS or count * 8 > len(self):
+        if k > _MOST_WANTED or len(self) * len(vectors) < _PAYS:
             return nothing
         coarse = self._coarse
         if coarse is None:
-            if not self._making.locked():  # nobody waits for it
-                threading.Thread(target=self.make_coarse, name="deja-coarse").start()
+            self._have_made()
             return nothing
         living = None
         if alive is not None:
@@ -176,7 +175,7 @@ class Segment:
         narrowed: list[_Found | None] = []
         for start in range(0, len(vectors), _TOGETHER):
             some = vectors[start : start + _TOGETHER]
-            positions, bounds = coarse.candidates(some, count, living)
+            positions, bounds = coarse.candidates(some, k + _SPARE, living)
             rows = np.take(self.vectors, np.concatenate(positions), axis=0)
             first = 0
             for vector, where, bound in zip(some, positions, bounds, strict=True):
@@ -185,6 +184,15 @@ class Segment:
                 narrowed.append((where[order], values) if values[-1] > bound else None)
         self._note(narrowed)
         return narrowed
+
+    def _have_made(self) -> None:
+        """Have a thread make the 8-bit copy, unless there is to be none: nobody waits for it."""
+        if self._making.locked():
+            return
+        try:
+            threading.Thread(target=self.make_coarse, name="deja-coarse").start()
+        except RuntimeError:  # no more threads are to be had: perhaps for the next search
+            logger.warning("no thread for the 8-bit copy of %d rows", len(self))
 
     def _note(self, narrowed: Sequence[_Found | None]) -> None:
         """Give the copy up where it proves too little: what is not proven takes both ways.
@@ -195,7 +203,10 @@ class Segment:
         tried += len(narrowed)
         failed += narrowed.count(None)
         self._unproven = [tried, failed]
-        if tried >= _TRIED and failed * 2 > tried and self._making.acquire(blocking=False):
+        if tried < _TRIED:
+            return
+        self._unproven = [0, 0]
+        if failed * 2 > tried and self._making.acquire(blocking=False):
             self._coarse = None
 
 

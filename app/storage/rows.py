@@ -59,7 +59,10 @@ def to_anchor(row: Any) -> Anchor:
 
 
 def anchors_of(text: str) -> list[Anchor]:
-    """Return the anchors of a JSON array of rows, without the collection's column."""
+    """Return the anchors of a JSON array of rows, without the collection's column.
+
+    Metadata stands in it as text: orjson would make floats of whole numbers beyond 64 bits.
+    """
     return [
         Anchor(
             seq,

@@ -261,11 +261,13 @@ def test_one_question_of_few_rows_scans_them() -> None:
     assert None not in segment._narrowed(spread(2, 2), K, None)
 
 
-def test_as_many_as_there_are_rows_can_be_asked_for() -> None:
-    """Then there is nothing to leave out."""
+def test_many_wanted_are_scanned() -> None:
+    """Behind them the others follow so closely that little would be proven, and the copy lost."""
     segment = segment_of(spread(ROWS, 1))
-    for nodes, _ in segment.search_many(spread(2, 2), ROWS - 5, None, exact=True):
-        assert len(nodes) == ROWS - 5
+    assert segment._narrowed(spread(300, 2), 65, None) == [None] * 300
+    assert None not in segment._narrowed(spread(2, 2), 20, None)
+    for nodes, _ in segment.search_many(spread(2, 2), ROWS, None, exact=True):
+        assert len(np.unique(nodes)) == ROWS
 
 
 def test_more_questions_than_share_a_product_are_answered_in_turn() -> None:
@@ -287,6 +289,31 @@ def test_a_copy_that_proves_nothing_is_given_up() -> None:
     assert segment._coarse is None
     segment.make_coarse()
     assert segment._coarse is None
+
+
+def test_what_it_proved_long_ago_does_not_count() -> None:
+    """The last few hundred questions do."""
+    segment = segment_of(np.concatenate([crowded(ROWS // 2, 1), spread(ROWS // 2, 1)]))
+    far = -crowded(256, 2)  # their nearest are all spread
+    assert segment._narrowed(far, K, None).count(None) < 100
+    assert segment._coarse is not None
+    assert segment._narrowed(crowded(256, 3), K, None).count(None) > 200
+    assert segment._coarse is None
+
+
+def test_searches_go_on_where_no_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later one tries again."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    rows = spread(ROWS, 1)
+    segment = Segment("flat", segment_of(rows).index, np.arange(ROWS))
+    monkeypatch.setattr(segment_module, "_PAYS", 1)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    nodes, _ = segment.search(rows[9], K, None, exact=True)
+    assert nodes[0] == 9
+    assert not segment._making.locked()
 
 
 def test_searches_go_on_where_none_can_be_made(

@@ -122,16 +122,21 @@ def test_what_is_well_formed_is_read_once(general: list[str]) -> None:
     assert len(general) == 1
 
 
-def test_what_is_wrong_or_uncommon_goes_the_general_way() -> None:
+def test_what_is_wrong_or_uncommon_goes_the_general_way(general: list[str]) -> None:
     """To be told what is wrong, or because only that way looks at a header."""
     assert post(Runtime(), b'{"text": "bad"}').status_code == 422
     assert READ == ["bad", "bad"]
     keyed = {"Idempotency-Key": "k"}
     assert post(Runtime(), b'{"text": "one"}', **keyed).text == "default one k"
-    assert READ == ["one"]
     large = json.dumps({"text": "x" * LARGEST}).encode()
     assert post(Runtime(), large).status_code == 200
+    told = {"Content-Type": "application/json; charset=utf-8"}
+    assert post(Runtime(), b'{"text": "one"}', **told).text == "default one None"
+    # In parts whose number nobody knows before.
+    parts = {"Transfer-Encoding": "chunked", "Content-Length": ""}
+    assert post(Runtime(), b'{"text": "one"}', **parts).text == "default one None"
     assert len(READ) == 1
+    assert len(general) == 5
 
 
 def test_nothing_is_answered_before_the_service_is_ready() -> None:
