@@ -186,7 +186,10 @@ class Segment:
         return narrowed
 
     def _have_made(self) -> None:
-        """Have a thread make the 8-bit copy, unless there is to be none: nobody waits for it."""
+        """Have a thread make the 8-bit copy, unless there is to be none: nobody waits for it.
+
+        The thread keeps this segment, and so the memory of its rows, until it is done.
+        """
         if self._making.locked():
             return
         try:
