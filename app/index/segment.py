@@ -137,8 +137,10 @@ class Segment:
             return
         narrowed = self._narrowed(vectors, k, alive)
         rest = [place for place, found in enumerate(narrowed) if found is None]
-        parameters = faiss.SearchParameters(**_selecting(alive))
-        scanned = _searched(self._storage, vectors[rest], k, parameters)
+        scanned: Iterator[_Found] = iter(())
+        if rest:  # most often there is none
+            parameters = faiss.SearchParameters(**_selecting(alive))
+            scanned = _searched(self._storage, vectors[rest], k, parameters)
         for found in narrowed:
             yield next(scanned) if found is None else found
 
@@ -222,8 +224,6 @@ def _searched(
     index: Any, vectors: NDArray[np.float32], k: int, parameters: Any
 ) -> Iterator[_Found]:
     """Yield the `k` nearest that an index finds for each vector, fewer where it finds fewer."""
-    if not len(vectors):
-        return
     single_thread()
     all_values, all_nodes = index.search(vectors, k, params=parameters)
     for nodes, values in zip(all_nodes, all_values, strict=True):
