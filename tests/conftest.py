@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ Serve = Callable[..., AbstractContextManager[httpx.Client]]
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
 hypothesis.settings.load_profile("without deadlines")
+
+# Whoever runs the tests in the background (`make test &`, `nohup`, some CI) has the shell ignore
+# Ctrl-C for all they start, and tests that press it would wait for nothing.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class PortalTransport(httpx.BaseTransport):
