@@ -119,11 +119,13 @@ def running(
     log: Path,
     environment: Mapping[str, str] | None = None,
     ready: str = "/readyz",
+    *,
+    folder: Path = ROOT,
 ) -> Iterator[Service]:
     """Start a server, hand it out once it is ready, and stop it if it still runs afterwards.
 
     port: where it will listen. log: the file to append its output to. ready: the path that answers
-    with 200 once it is.
+    with 200 once it is. folder: where the command runs.
     Raises ServiceFailed where it does not become ready.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DEJA_")}
@@ -131,7 +133,7 @@ def running(
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - the commands are written down in this package
             command,
-            cwd=ROOT,
+            cwd=folder,
             env={**kept, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -146,12 +148,14 @@ def running(
 
 
 @contextmanager
-def deja(data: Path) -> Iterator[Service]:
-    """Run Deja with its own settings on a data folder; see `running`."""
+def deja(data: Path, tree: Path = ROOT) -> Iterator[Service]:
+    """Run Deja with its own settings on a data folder; see `running`. tree: its source tree."""
     data.mkdir(parents=True, exist_ok=True)
     port = free_port()
     settings = {"DEJA_PORT": str(port), "DEJA_DATA_DIR": str(data)}
-    with running(DEJA, port, data.parent / "deja.log", settings) as service:
+    log = data.parent / "deja.log"
+    # Python looks in the folder it runs in before it looks among what is installed.
+    with running(DEJA, port, log, settings, folder=tree) as service:
         yield service
 
 
