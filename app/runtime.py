@@ -43,7 +43,8 @@ from app.workers import Slots, WorkerPool
 log = logging.getLogger("deja")
 
 DATABASE = "deja.db"
-# Texts a worker encodes before it looks whether somebody waits for a single one.
+# Texts of bulk work in one call of the encoder: more share its weights no better, and all of them
+# wait for the last.
 CHUNK = 16
 # Each holds a moment of the database open, and the write-ahead log with it.
 EXPORTS = 4

@@ -42,7 +42,8 @@ class Settings(BaseSettings):
         default_factory=_cores,
         ge=1,
         le=256,
-        description="Threads that encode and search, each on one core; all cores if unset.",
+        description="Threads that encode and search, each on one core; all cores if unset. As many "
+        "more, of low priority, do bulk work.",
     )
     queue_size: int = Field(
         4096, ge=1, description="Texts that may wait to be encoded; beyond it, 503."

@@ -16,11 +16,9 @@ from app.domain.ports import Encoded
 from app.domain.scoring import KEPT_ANALYSES
 from app.runtime import CHUNK, Runtime
 from app.usecases.writer import Writing
+from app.workers import INTERACTIVE_TEXTS
 
 _T = TypeVar("_T")
-
-# So few texts are one person's, not an import's: they go in the interactive lane.
-INTERACTIVE_TEXTS = 4
 
 
 async def _open_runtime(request: Request) -> Runtime:

@@ -12,12 +12,14 @@ from app.domain.anchors import Change
 from app.index.saved import Shelf
 from app.index.segment import Pace
 from app.index.view import FaissView
+from app.priority import step_back
 
 logger = logging.getLogger("deja.index")
 
 _SHARE = 8  # a merge is due when one row in so many came or went since the last one
 _QUIET_SHARE = 128  # and one in so many once nothing changes it: a large graph is slow to copy
-_CATCH_UP = 256  # changes applied again while the writer waits: about a millisecond
+# Changes applied again while the writer waits: about a millisecond, more where all cores are busy.
+_CATCH_UP = 256
 # Saving writes all of a collection, whatever little has changed: it gets one part in so many of the
 # time. What is not saved is replayed from the database when the service starts.
 _SAVING_SHARE = 20
@@ -26,6 +28,9 @@ _LONGEST_REST = 120.0  # seconds: on a slow disk the log and what is to be repla
 # felt, so this thread keeps it for so many seconds, until most lookups that began with it are over.
 _LARGE = 100_000
 _FAREWELL = 1.0
+# Of niceness: lookups and registering go before merges. Not as far back as bulk work: anchors that
+# are registered one by one without a pause must not come faster than they are merged.
+_STEPS = 5
 
 
 class Abandoned(Exception):
@@ -190,6 +195,7 @@ class Background:
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _work(self) -> None:
+        step_back(_STEPS)
         while True:
             with self.changed:
                 while not self._stopping and not (ready := self._ready()):

@@ -7,7 +7,6 @@ ran when the process ended runs again at the next start.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from app.domain.errors import DejaError, JobNotFound, NotReady, Overloaded, StorageFailed
 from app.domain.jobs import Job, JobState
 from app.domain.ports import AnchorStore, WriteTransaction
+from app.priority import step_back
 from app.usecases.register import new_id
 from app.usecases.writer import Writer, Writing
 
@@ -32,7 +32,7 @@ ATTEMPTS = 3  # starts of a job in whose middle the process ended
 LINES_TOGETHER = 200
 BYTES_TOGETHER = 256 * 1024
 
-NICENESS = 10  # a tenth of the share of a thread that answers, where both want the same core
+STEPS_BACK = 10  # of niceness, as bulk work
 LONGEST_PAUSE = 0.05
 SWEEP_SECONDS = 600.0
 RETRY_SECONDS = 1.0
@@ -229,8 +229,7 @@ class Jobs:
         return answer
 
     def _loop(self) -> None:
-        with suppress(AttributeError, OSError):  # a thread's own priority, where there is one
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        step_back(STEPS_BACK)
         recovered = False
         while not self._stopping:
             try:

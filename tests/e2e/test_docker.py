@@ -170,7 +170,7 @@ def test_its_process_may_do_next_to_nothing(running: Compose) -> None:
     assert status["NoNewPrivs"].strip() == "1"
     limits = inspect(running.container())["HostConfig"]
     assert limits["Memory"] == 2 * 2**30
-    assert limits["PidsLimit"] == 512
+    assert limits["PidsLimit"] == 1024
 
 
 @pytest.mark.parametrize("path", ["/file", "/opt/deja/file", "/encoders/file"])

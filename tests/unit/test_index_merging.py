@@ -1,6 +1,8 @@
 """Merging: when `FaissIndex` folds a tail into a segment, and what goes on meanwhile."""
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -213,6 +215,20 @@ def test_rebuild_serves_at_once_and_becomes_a_graph(open_index: Callable[..., Fa
     assert index.view(1).segment.kind == "hnsw"
     assert index.saved_seq(1) == 500
     assert same_answers(index, changes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's own on Linux alone")
+def test_merging_steps_back(open_index: Callable[..., FaissIndex]) -> None:
+    """The system gives the processor to those who wait for an answer first."""
+    seen: set[int] = set()
+
+    def pace() -> None:
+        seen.add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    index = open_index(pace=pace)
+    index.apply(1, adding(1, 60))
+    assert index.wait_idle(SOON)
+    assert seen == {min(os.getpriority(os.PRIO_PROCESS, 0) + 5, 19)}
 
 
 def test_a_rebuild_is_saved_before_its_graph_is_built(

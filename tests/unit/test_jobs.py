@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,9 +33,12 @@ class Steps:
     abandoned: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
     shares: Mapping[str, float] = field(default_factory=lambda: {"counting": 0.8, "telling": 0.2})
+    niceness: int | None = None
 
     def __call__(self, job: Job, running: Running) -> Mapping[str, Any]:
         """Do the work."""
+        if sys.platform == "linux":
+            self.niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         self.entered.set()
         try:
             for done in range(10):
@@ -145,6 +150,14 @@ def test_a_job_runs_and_keeps_its_result(bench: Bench) -> None:
     assert job.created_at <= done.started_at <= done.finished_at
     assert (done.attempts, done.summary, done.detail) == (1, {"lines": 2}, None)
     assert bench.store.result(job.id, 0, 9) == [f"first of {job.id}", "second"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's own on Linux alone")
+def test_a_job_steps_back(bench: Bench) -> None:
+    """The system gives the processor to those who wait for an answer first."""
+    bench.work.finish()
+    bench.until(bench.create(), JobState.DONE)
+    assert bench.work.niceness == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
 
 
 def test_progress_is_of_the_whole(bench: Bench) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -9,11 +11,13 @@ from typing import Any
 import pytest
 
 from app.domain.errors import NotReady, Overloaded
-from app.workers import INTERACTIVE_RUN, TOGETHER, WorkerPool
+from app.workers import INTERACTIVE_TEXTS, TOGETHER, WorkerPool
+
+MANY = INTERACTIVE_TEXTS + 1
 
 
 class Held:
-    """A pool of one thread, held up until released, that notes what it runs, call by call."""
+    """A pool whose interactive threads are held up, that notes what it runs, call by call."""
 
     def __init__(self, capacity: int = 100, threads: int = 1) -> None:
         self.pool = WorkerPool(threads, capacity)
@@ -34,6 +38,11 @@ class Held:
         """Note one item."""
         self.calls.append([item])
         return item
+
+    def block_one(self, item: Any) -> Any:
+        """Wait to be released, then note one item."""
+        self.block([item])
+        return self.note_one(item)
 
     def release(self) -> None:
         """Let the pool go on."""
@@ -70,17 +79,51 @@ async def started(*coroutines: Awaitable[Any]) -> list[asyncio.Future[Any]]:
     return tasks
 
 
-def test_interactive_work_goes_before_bulk_work() -> None:
-    """Whatever the order in which it came."""
+def test_interactive_work_does_not_wait_for_bulk_work() -> None:
+    """It is answered while bulk work runs on every thread there is for it, and more waits."""
 
-    async def scenario(world: Held) -> None:
-        waiting = await started(
-            world.pool.map_bulk(world.note_one, ["bulk"], 1), world.pool.ask(world.note, "asked")
-        )
-        world.release()
-        assert await asyncio.gather(*waiting) == [["bulk"], "asked"]
+    async def scenario(pool: WorkerPool, begun: threading.Barrier, go: threading.Event) -> None:
+        def hold(item: int) -> int:
+            if item < 2:
+                begun.wait(10)
+            assert go.wait(10)
+            return item
 
-    assert held(scenario).calls == [["asked"], ["bulk"]]
+        bulk = asyncio.create_task(pool.map_bulk(hold, range(20), 20))
+        await asyncio.to_thread(begun.wait, 10)
+        assert await asyncio.wait_for(pool.ask(list, "asked"), 10) == "asked"
+        go.set()
+        assert await bulk == list(range(20))
+
+    pool = WorkerPool(2, 100)
+    go = threading.Event()
+    try:
+        asyncio.run(scenario(pool, threading.Barrier(3), go))
+    finally:
+        go.set()
+        pool.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's own on Linux alone")
+def test_bulk_work_steps_back() -> None:
+    """The system gives the processor to interactive work first, and to as few texts as that."""
+
+    def niceness(_item: object) -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def scenario(pool: WorkerPool) -> tuple[int, int]:
+        (bulk,) = await pool.map_bulk(niceness, ["bulk"], MANY)
+        assert await pool.map_bulk(niceness, ["little"], INTERACTIVE_TEXTS) == [base]
+        return await pool.ask(lambda items: [niceness(item) for item in items], "asked"), bulk
+
+    base = os.getpriority(os.PRIO_PROCESS, 0)
+    pool = WorkerPool(1, 10)
+    try:
+        interactive, bulk = asyncio.run(scenario(pool))
+    finally:
+        pool.close()
+    assert interactive == base
+    assert bulk == min(base + 10, 19)
 
 
 def test_items_that_wait_for_the_same_job_run_together() -> None:
@@ -109,44 +152,60 @@ def test_threads_share_what_waits() -> None:
     assert max(map(len, held(scenario, threads=2).calls)) == 3
 
 
-def test_bulk_work_is_never_starved() -> None:
-    """It gets a turn in so many, and bulk items never run together."""
+def test_bulk_work_does_not_wait_for_interactive_work() -> None:
+    """It goes on while interactive work runs on every thread there is for it, and more waits."""
+
+    async def scenario(pool: WorkerPool, go: threading.Event) -> None:
+        def hold(items: Sequence[int]) -> list[int]:
+            assert go.wait(10)
+            return list(items)
+
+        asked = [asyncio.create_task(pool.ask(partial(hold), number)) for number in range(20)]
+        await asyncio.sleep(0.05)
+        assert await asyncio.wait_for(pool.map_bulk(str, [1, 2, 3], MANY), 10) == ["1", "2", "3"]
+        go.set()
+        assert await asyncio.gather(*asked) == list(range(20))
+
+    pool = WorkerPool(2, 100)
+    go = threading.Event()
+    try:
+        asyncio.run(scenario(pool, go))
+    finally:
+        go.set()
+        pool.close()
+
+
+def test_bulk_items_never_run_together() -> None:
+    """Each is a call of its own, in order where one thread makes them."""
 
     async def scenario(world: Held) -> None:
-        # A job of its own for each, or they would run together.
-        jobs = [partial(world.note) for _ in range(3 * INTERACTIVE_RUN)]
-        waiting = await started(
-            world.pool.map_bulk(world.note_one, ["bulk", "more bulk"], 2),
-            *(world.pool.ask(job, number) for number, job in enumerate(jobs)),
-        )
+        (waiting,) = await started(world.pool.map_bulk(world.block_one, ["a", "b", "c"], MANY))
         world.release()
-        await asyncio.gather(*waiting)
+        assert await asyncio.wait_for(waiting, 10) == ["a", "b", "c"]
 
-    calls = held(scenario).calls
-    assert calls.index(["bulk"]) == INTERACTIVE_RUN - 1
-    assert calls.index(["more bulk"]) == 2 * INTERACTIVE_RUN
-    assert len(calls) == 3 * INTERACTIVE_RUN + 2
+    assert held(scenario).calls == [["a"], ["b"], ["c"]]
 
 
 def test_work_whose_client_has_gone_is_dropped_unstarted() -> None:
     """A cancelled item never runs, and its place is free again."""
 
     async def scenario(world: Held) -> None:
-        gone, several, stays = await started(
+        begun, gone, several, stays = await started(
+            world.pool.map_bulk(world.block_one, ["begun"], MANY),
             world.pool.ask(world.note, "gone"),
-            world.pool.map_bulk(world.note_one, ["a", "b", "c"], 3),
+            world.pool.map_bulk(world.note_one, ["a", "b", "c"], MANY),
             world.pool.ask(world.note, "stays"),
         )
-        assert world.pool.load == 5
+        assert world.pool.load == 2 * MANY + 2
         gone.cancel()
         several.cancel()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert world.pool.load == 1
+        assert world.pool.load == MANY + 1
         world.release()
-        assert await stays == "stays"
+        assert [await begun, await stays] == [["begun"], "stays"]
 
-    assert held(scenario).calls == [["stays"]]
+    assert sorted(held(scenario).calls) == [["begun"], ["stays"]]
 
 
 def test_a_job_that_fails_altogether_fails_for_everyone_in_it() -> None:
@@ -172,7 +231,7 @@ def test_no_more_than_the_capacity_waits() -> None:
     """Alone, a larger request is let in, or it could never be answered."""
 
     async def scenario(world: Held) -> None:
-        (large,) = await started(world.pool.map_bulk(world.note_one, ["large"], 25))
+        (large,) = await started(world.pool.map_bulk(world.block_one, ["large"], 25))
         with pytest.raises(Overloaded):
             await world.pool.ask(world.note, "refused")
         world.release()
