@@ -17,7 +17,9 @@ from app.priority import step_back
 logger = logging.getLogger("deja.index")
 
 _SHARE = 8  # a merge is due when one row in so many came or went since the last one
-_QUIET_SHARE = 128  # and one in so many once nothing changes it: a large graph is slow to copy
+# And one in so many once nothing changes it: each lookup reads what is loose (decision 3), but a
+# large graph is slow to copy.
+_QUIET_SHARE = 512
 # Changes applied again while the writer waits: about a millisecond, more where all cores are busy.
 _CATCH_UP = 256
 # Saving writes all of a collection, whatever little has changed: it gets one part in so many of the

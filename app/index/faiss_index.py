@@ -55,7 +55,7 @@ class FaissIndex:
         exact_below: with fewer vectors a search is exhaustive; from here on a graph is built.
         merge_least, merge_most: a merge is due when an eighth of the rows came or went since the
         last one, but never for fewer, and always for as many, as these.
-        quiet_after: seconds without a change after which a 128th is enough, within the same bounds;
+        quiet_after: seconds without a change after which a 512th is enough, within the same bounds;
         infinity for never.
         retry_after: seconds until something that failed in the background is tried again.
         pace: called between two steps of background work, at most about a second apart; it may

@@ -44,16 +44,16 @@ def test_a_quiet_collection_is_merged_sooner(open_index: Callable[..., FaissInde
 def test_a_large_collection_waits_for_more_before_it_is_merged_in_quiet(
     open_index: Callable[..., FaissIndex],
 ) -> None:
-    """With 1,300 rows ten are a 128th: nine stay, however quiet it is, and ten do not."""
+    """With 2,570 rows five are a 512th: four stay, however quiet it is, and five do not."""
     index = open_index(exact_below=100, merge_least=1, merge_most=1000, quiet_after=0.2)
-    index.rebuild(1, [(np.arange(1, 1301), vectors(1300))], 1300)
+    index.rebuild(1, [(np.arange(1, 2571), vectors(2570))], 2570)
     assert index.wait_idle(SOON)
-    index.apply(1, adding(1301, 9))
+    index.apply(1, adding(2571, 4))
     started = time.monotonic()
     assert index.wait_idle(SOON)
     assert time.monotonic() - started < 0.2  # it did not even wait
-    assert index.view(1).loose == 9
-    settle(index, adding(1310, 1))
+    assert index.view(1).loose == 4
+    settle(index, adding(2575, 1))
     assert index.view(1).loose == 0
 
 
