@@ -43,8 +43,8 @@ from app.workers import Slots, WorkerPool
 log = logging.getLogger("deja")
 
 DATABASE = "deja.db"
-# Texts of bulk work in one call of the encoder: more share its weights no better, and all of them
-# wait for the last.
+# Texts of bulk work in one call of the encoder. A request's calls spread over the threads, and what
+# nobody waits for any more stops between two of them.
 CHUNK = 16
 # Each holds a moment of the database open, and the write-ahead log with it.
 EXPORTS = 4

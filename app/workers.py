@@ -24,7 +24,7 @@ from app.priority import step_back
 # Weights come from memory once a call, however many rows it has: sixteen share them better than
 # eight. The first of them waits for the last.
 TOGETHER = 16
-# What a person waits for, rather than a program, has no more texts than this.
+# Requests of at most so many texts count as a person's, who waits.
 INTERACTIVE_TEXTS = 4
 _STEPS_BACK = 10  # of niceness, for bulk work: beside busy interactive work, a tenth of a core
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.side_by_side COMMIT --data ../shared/data
 
-Each is given the same texts in the same short blocks, in every order alike, and what counts is the
-ratio of their times within a block: a machine that drifts slows both. One runs at a time, the
-others are stopped by a signal, so that what a version does later it does in its own blocks. This
-version runs twice: where it stands to itself is what this machine leaves undecided.
+Each is given the same texts in the same short blocks, in each of the six orders in turn, and what
+counts is the ratio of their times within a block: a machine that drifts slows both. One runs at a
+time, the others are stopped by a signal, so that what a version does later it does in its own
+blocks. This version runs twice: where it stands to itself is what this machine leaves undecided.
 """
 
 from __future__ import annotations
@@ -94,6 +94,11 @@ def extract(commit: str, folder: Path) -> None:
         files.extractall(folder)
 
 
+def sources(before: Path) -> dict[str, Path]:
+    """Return the source tree of each version. before: that of the other one."""
+    return dict(zip(_VERSIONS, (before, ROOT, ROOT), strict=True))
+
+
 def measure(
     services: Mapping[str, Service], workload: Workload, blocks: Iterator[Sequence[str]]
 ) -> Times:
@@ -103,7 +108,7 @@ def measure(
     """
     times: dict[str, list[float]] = {name: [] for name in _VERSIONS}
     for place, block in enumerate(blocks):
-        # Who comes after whom matters a little: in six blocks each follows each as often.
+        # Who comes after whom matters a little: within a block each follows each as often, in six.
         for name in _ORDERS[place % len(_ORDERS)]:
             services[name].resume()
             try:
@@ -167,8 +172,7 @@ def run(options: argparse.Namespace, folder: Path) -> Generator[str, None, None]
     (anchors,) = _parts(held, options.anchors, 1)
     with ExitStack() as stack:
         services: dict[str, Service] = {}
-        for name in _VERSIONS:
-            source = tree if name == "before" else ROOT
+        for name, source in sources(tree).items():
             services[name] = stack.enter_context(deja(folder / name / "data", source))
             _fill(services[name], anchors)
         names = "".join(f"{name:>9}" for name in _VERSIONS)

@@ -96,9 +96,10 @@ class CachedEncoder:
         return known
 
     def _remember(self, fresh: dict[str, _Entry]) -> None:
+        # Copies: a row would keep the whole batch's array alive. Made before the guard is taken, as
+        # a thread that has stepped back may be interrupted while it holds it.
+        kept = {text: (vector.copy(), count, cut) for text, (vector, count, cut) in fresh.items()}
         with self._guard:
-            for text, (vector, count, cut) in fresh.items():
-                # A copy: a row would keep the whole batch's array alive.
-                self._entries[text] = (vector.copy(), count, cut)
+            self._entries.update(kept)
             while len(self._entries) > self._size:
                 self._entries.popitem(last=False)

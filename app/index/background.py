@@ -30,8 +30,8 @@ _LONGEST_REST = 120.0  # seconds: on a slow disk the log and what is to be repla
 # felt, so this thread keeps it for so many seconds, until most lookups that began with it are over.
 _LARGE = 100_000
 _FAREWELL = 1.0
-# Of niceness: lookups and registering go before merges. Not as far back as bulk work: anchors that
-# are registered one by one without a pause must not come faster than they are merged.
+# Of niceness: lookups and registering go before merges. Not as far back as bulk work, for the sake
+# of a tail that grows while anchors are registered one by one without a pause (decision 19).
 _STEPS = 5
 
 

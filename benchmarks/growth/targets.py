@@ -79,7 +79,7 @@ def all_told(results: Json, size: int) -> float:
 def merging(results: Json, size: int) -> float:
     """Return the longest lookup while the index merged, in ms: after the import and in a trickle.
 
-    What an import itself costs lookups is apart: they wait for the encoder there.
+    What an import itself costs lookups is apart: they share the processor with it there.
     """
     done = results["sizes"][str(size)]
     return float(max(done["import"]["after"]["most"], done["merge"]["lookups"]["most"]))

@@ -11,8 +11,18 @@ from typing import Any
 import pytest
 
 import app
-from benchmarks.service import ServiceFailed, deja, get
-from benchmarks.side_by_side import WORKLOADS, Times, extract, line, main, measure, ratio, show
+from benchmarks.service import ROOT, ServiceFailed, deja, get
+from benchmarks.side_by_side import (
+    WORKLOADS,
+    Times,
+    extract,
+    line,
+    main,
+    measure,
+    ratio,
+    show,
+    sources,
+)
 from tests.checkout import needs_git
 
 
@@ -85,6 +95,11 @@ def test_a_line_holds_medians_and_the_middle_half_of_the_ratios() -> None:
 def test_one_block_has_no_spread() -> None:
     """Nothing is made up where there is one ratio."""
     assert ratio({"now": [3.0], "before": [4.0]}, "now", "before") == "0.750"
+
+
+def test_only_the_version_before_is_another(tmp_path: Path) -> None:
+    """The tree this is run from is measured twice."""
+    assert sources(tmp_path) == {"before": tmp_path, "now": ROOT, "again": ROOT}
 
 
 @needs_git
