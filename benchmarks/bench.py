@@ -25,9 +25,11 @@ from benchmarks.load import LoadFailed
 from benchmarks.measuring import Budget
 from benchmarks.service import ROOT, ServiceFailed
 from benchmarks.starting import SYSTEMS, filled
+from benchmarks.systems import Anchor
 
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 _REGISTERED_A_ROUND = 2_600
+_LABELS = 10  # of the anchors, in turn: each is of a tenth of them
 
 
 def main() -> int:
@@ -121,11 +123,18 @@ def gathered(arguments: argparse.Namespace, budget: Budget) -> Material:
     if len(pool) < needed:
         raise SystemExit(f"{needed} distinct questions are needed, there are {len(pool)}")
     return Material(
-        anchors=[(f"anchor-{place}", text) for place, text in enumerate(anchors)],
-        new=[(f"new-{place}", text) for place, text in enumerate(new)],
+        anchors=_labelled("anchor", anchors),
+        new=_labelled("new", new),
         questions=pool[:needed],
         rounds=arguments.rounds,
     )
+
+
+def _labelled(name: str, held: list[str]) -> list[Anchor]:
+    return [
+        Anchor(f"{name}-{place}", text, f"label-{place % _LABELS}")
+        for place, text in enumerate(held)
+    ]
 
 
 def say(line: str) -> None:

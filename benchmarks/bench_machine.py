@@ -99,9 +99,9 @@ def cold_starts(
                 kept = system.persists
                 if not kept:
                     system.register(anchors[:_FIRST], 1, _FIRST)
-                answer = system.ask([anchors[0][1]], 1).answers[0]
+                answer = system.ask([anchors[0].text], 1).answers[0]
                 seconds.append(time.perf_counter() - began)
-                if system.texts(answer)[0][0] != anchors[0][1]:
+                if system.texts(answer)[0][0] != anchors[0].text:
                     raise LoadFailed(f"{name} does not find its first anchor after a start")
         measured[name] = {"seconds": seconds, "kept": kept}
     return measured

