@@ -142,9 +142,9 @@ def _add_columns(connection: Connection) -> None:
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD {column.name} {kind}")
 
 
-def plain_words(error: DBAPIError) -> str:
+def plain_words(error: DBAPIError | sqlite3.Error) -> str:
     """Return why a write was refused, for the client whose write it was."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_FULL:
+    refusal = error.orig if isinstance(error, DBAPIError) else error
+    if getattr(refusal, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return "the disk is full; nothing was stored"
-    return f"the database refused the write ({error.orig}); nothing was stored"
+    return f"the database refused the write ({refusal}); nothing was stored"

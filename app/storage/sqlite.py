@@ -160,7 +160,7 @@ class SqliteAnchorStore(Reader, JobReader):
                 transaction = Transaction(connection, self._encoder, self.known)
                 yield transaction
                 transaction.finish()
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise StorageFailed(plain_words(error)) from error
         except SQLAlchemyError as error:
             raise StorageFailed(f"the database cannot be written now ({error})") from error

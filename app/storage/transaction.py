@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from app.domain.anchors import (
@@ -40,7 +42,6 @@ from app.storage.schema import (
     corrections,
     feedback,
     idempotency,
-    meta,
     vectors,
 )
 
@@ -48,13 +49,20 @@ _DELETE_ENTRY = delete(anchor_metadata).where(
     *(column == bindparam(f"b_{column.name}") for column in anchor_metadata.primary_key.columns)
 )
 
-# Built once: composing a statement costs more than running it.
-_LAST_SEQ = select(meta.c.value).where(meta.c.key == "last_seq")
-_SET_LAST_SEQ = update(meta).where(meta.c.key == "last_seq").values(value=bindparam("seq"))
-_INSERT_ANCHORS = insert(anchors)
-_INSERT_VECTORS = insert(vectors)
-_INSERT_ENTRIES = insert(anchor_metadata)
-_INSERT_CHANGES = insert(changes)
+
+def _inserting(table: Table) -> str:
+    """Return the statement that inserts a whole row, its values named as the columns are."""
+    return str(insert(table).compile(dialect=sqlite.dialect(paramstyle="named")))
+
+
+# What every anchor passes through goes to the driver itself: SQLAlchemy's way there takes several
+# times as long as these statements.
+_LAST_SEQ = "SELECT value FROM meta WHERE key = 'last_seq'"
+_SET_LAST_SEQ = "UPDATE meta SET value = ? WHERE key = 'last_seq'"
+_INSERT_ANCHORS = _inserting(anchors)
+_INSERT_VECTORS = _inserting(vectors)
+_INSERT_ENTRIES = _inserting(anchor_metadata)
+_INSERT_CHANGES = _inserting(changes)
 
 REMEMBERED_MICROS = 24 * 3600 * 1_000_000
 
@@ -75,12 +83,16 @@ class Transaction(Reader, JobReader, JobWriter):
         self._known = known
         self.feedback = FeedbackWrites(lambda: nullcontext(connection))
         self.changed_collections = False
-        self._seq = self._stored_seq = int(connection.execute(_LAST_SEQ).scalar_one())
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        self._driver = driver
+        (last,) = driver.execute(_LAST_SEQ).fetchone()
+        self._seq = self._stored_seq = int(last)
 
     def finish(self) -> None:
         """Write down what is left to the end of all commands; the last before the commit."""
         if self._seq != self._stored_seq:
-            self.connection.execute(_SET_LAST_SEQ, {"seq": str(self._seq)})
+            self._driver.execute(_SET_LAST_SEQ, (str(self._seq),))
 
     def collection(self, name: str) -> Collection:
         """Return a collection. Raises CollectionNotFound."""
@@ -94,20 +106,19 @@ class Transaction(Reader, JobReader, JobWriter):
         Raises StorageFailed where the database refuses: the whole transaction is then lost.
         """
         before = self._seq
-        # Two short statements: SQLAlchemy's own savepoints take as long as all that a command does.
         try:
-            self.connection.exec_driver_sql("SAVEPOINT command")
+            self._driver.execute("SAVEPOINT command")
             try:
                 yield
-            except DBAPIError:
+            except (DBAPIError, sqlite3.Error):
                 raise
             except BaseException:
                 self._seq = before
-                self.connection.exec_driver_sql("ROLLBACK TO command")
-                self.connection.exec_driver_sql("RELEASE command")
+                self._driver.execute("ROLLBACK TO command")
+                self._driver.execute("RELEASE command")
                 raise
-            self.connection.exec_driver_sql("RELEASE command")
-        except DBAPIError as error:
+            self._driver.execute("RELEASE command")
+        except (DBAPIError, sqlite3.Error) as error:
             raise StorageFailed(plain_words(error)) from error
 
     def put(
@@ -157,10 +168,9 @@ class Transaction(Reader, JobReader, JobWriter):
                 for key, value in metadata_entries(draft.metadata)
             ]
             log.append(Change(self._seq, before.seq if before else None, encoded.vector))
-        self.connection.execute(_INSERT_ANCHORS, rows)
-        self.connection.execute(_INSERT_VECTORS, blobs)
-        if entries:
-            self.connection.execute(_INSERT_ENTRIES, entries)
+        self._driver.executemany(_INSERT_ANCHORS, rows)
+        self._driver.executemany(_INSERT_VECTORS, blobs)
+        self._driver.executemany(_INSERT_ENTRIES, entries)
         self._log(collection, log)
         return log
 
@@ -188,7 +198,7 @@ class Transaction(Reader, JobReader, JobWriter):
             self.connection.execute(_DELETE_ENTRY, entries)
 
     def _log(self, collection: int, log: Sequence[Change]) -> None:
-        self.connection.execute(
+        self._driver.executemany(
             _INSERT_CHANGES,
             [
                 {
