@@ -15,7 +15,7 @@ from benchmarks.load import Load, LoadFailed
 from benchmarks.open_loop import GRACE_SECONDS, Opened, schedule
 from benchmarks.program import Program, programs
 from benchmarks.service import Service, free_port, running
-from benchmarks.systems import Anchor, Labelled, parts_of, weights_of
+from benchmarks.systems import Anchor, LabelledQuestion, parts_of, weights_of
 
 # Threads of an open loop: as many as FastAPI's own pool has, which the other peers answer from.
 POOL = 40
@@ -39,7 +39,7 @@ class Chroma:
             self._client.call(do="ask", questions=[[text] for text in questions], clients=clients)
         )
 
-    def ask_labelled(self, questions: Sequence[Labelled]) -> Load:
+    def ask_labelled(self, questions: Sequence[LabelledQuestion]) -> Load:
         """Return what looking up among the anchors of a label measured, by one client."""
         asked = [[one.question] for one in questions]
         labels = [one.label for one in questions]
@@ -116,8 +116,10 @@ class BareCalls:
         """Return what all workers do together, or one of them for one client."""
         return self._workers.ask(questions, 1 if clients == 1 else None)
 
-    def ask_labelled(self, questions: Sequence[Labelled]) -> None:
-        """Return None: a loop has no labels."""
+    def ask_labelled(self, questions: Sequence[LabelledQuestion]) -> Load:
+        """Return what one worker does among the anchors of a label."""
+        asked = [one.question for one in questions]
+        return self._workers.ask(asked, 1, [one.label for one in questions])
 
     def ask_when_due(self, questions: Sequence[str], rate: float, seed: int) -> None:
         """Return None: a loop has no queue."""

@@ -25,7 +25,7 @@ from benchmarks.load import LoadFailed
 from benchmarks.measuring import Budget
 from benchmarks.service import ROOT, ServiceFailed
 from benchmarks.starting import SYSTEMS, filled
-from benchmarks.systems import Anchor
+from benchmarks.systems import NEAREST, Anchor
 
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 _REGISTERED_A_ROUND = 2_600
@@ -41,8 +41,8 @@ def main() -> int:
         parser.error(f"no such system: {', '.join(sorted(unknown))}; there are {','.join(SYSTEMS)}")
     if arguments.quick:
         arguments.anchors, arguments.rounds = min(arguments.anchors, 300), 1
-    if arguments.rounds < 1 or arguments.anchors < 10:
-        parser.error("at least one round and ten anchors are needed")
+    if arguments.rounds < 1 or arguments.anchors < _LABELS * NEAREST:
+        parser.error(f"at least one round and {_LABELS * NEAREST} anchors are needed")
     budget = Budget(1.0, 25, 200) if arguments.quick else Budget(8.0, 100, 3_000)
     pinned = pin(arguments.cores)
     try:
@@ -123,17 +123,17 @@ def gathered(arguments: argparse.Namespace, budget: Budget) -> Material:
     if len(pool) < needed:
         raise SystemExit(f"{needed} distinct questions are needed, there are {len(pool)}")
     return Material(
-        anchors=_labelled("anchor", anchors),
-        new=_labelled("new", new),
+        anchors=_anchors("anchor", anchors),
+        new=_anchors("new", new),
         questions=pool[:needed],
         rounds=arguments.rounds,
     )
 
 
-def _labelled(name: str, held: list[str]) -> list[Anchor]:
+def _anchors(name: str, texts_: list[str]) -> list[Anchor]:
     return [
         Anchor(f"{name}-{place}", text, f"label-{place % _LABELS}")
-        for place, text in enumerate(held)
+        for place, text in enumerate(texts_)
     ]
 
 

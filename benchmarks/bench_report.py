@@ -180,12 +180,16 @@ def _open_loop(rounds: Sequence[Report], systems: Sequence[str]) -> str:
 
 
 def _agreement(rounds: Sequence[Report]) -> str:
+    def shares(key: str, pair: str) -> str:
+        found = [row.get(key, {}).get(pair) for row in rounds]
+        return spread([share * 100 for share in found if share is not None], tenths)
+
     pairs = dict.fromkeys(pair for row in rounds for pair in row["agreement"])
     rows = []
     for pair in pairs:
-        shares = [row["agreement"][pair] * 100 for row in rounds if pair in row["agreement"]]
-        rows.append([" and ".join(TITLES[name] for name in pair.split()), spread(shares, tenths)])
-    return table(["", "same nearest text, %"], rows)
+        title = " and ".join(TITLES[name] for name in pair.split())
+        rows.append([title, shares("agreement", pair), shares("agreement by label", pair)])
+    return table(["", "same nearest text, %", "of a label, %"], rows)
 
 
 def _costs(report: Report, systems: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from benchmarks.measuring import (
     registering,
     registering_when_due,
 )
-from benchmarks.systems import BATCH, Anchor, Labelled, Server, System
+from benchmarks.systems import BATCH, Anchor, LabelledQuestion, Server, System
 
 _VISIBLE = 50  # anchors whose next lookup is checked, a round
 
@@ -53,12 +53,13 @@ class Material:
             texts[anchor.label].add(anchor.text)
         return texts
 
-    def labelled(self, number: int) -> list[Labelled]:
+    def labelled(self, number: int) -> list[LabelledQuestion]:
         """Return questions of a round, each with a label, all labels in turn."""
         labels = list(self.held)
         asked = self.asked(number, self.WORKLOADS - 1)
         return [
-            Labelled(question, labels[place % len(labels)]) for place, question in enumerate(asked)
+            LabelledQuestion(question, labels[place % len(labels)])
+            for place, question in enumerate(asked)
         ]
 
     def registered(self, number: int) -> list[Anchor]:
@@ -93,14 +94,16 @@ def lookup_round(
         if found is not None:
             row[system.name] = found
     row = figures.setdefault("labelled", {})
+    best_labelled: dict[str, list[str]] = {}
     for system in systems:
-        found = labelled_lookups(system, material.labelled(number), material.held, budget)
-        if found is not None:
-            row[system.name] = found
+        both = labelled_lookups(system, material.labelled(number), material.held, budget)
+        if both is not None:
+            row[system.name], best_labelled[system.name] = both
     return {
         "figures": _plain(figures),
         "ratios": ratios(figures),
         "agreement": agreements(best),
+        "agreement by label": agreements(best_labelled),
         "said": ", ".join(f"{name} {row.rate:,.0f}/s" for name, row in many.items()),
     }
 

@@ -36,27 +36,34 @@ class Floor:
     def __init__(self, workers: Sequence[Program]) -> None:
         self._workers = workers
 
-    def fill(self, texts: Sequence[str], vectors: Path) -> None:
+    def fill(self, texts: Sequence[str], labels: Sequence[str], vectors: Path) -> None:
         """Let all workers hold `texts`. vectors: the file that the first one writes for the rest.
 
         Raises LoadFailed.
         """
         self._workers[0].call(do="encode", texts=texts, path=str(vectors))
         for worker in self._workers:
-            worker.tell(do="hold", path=str(vectors), texts=texts)
+            worker.tell(do="hold", path=str(vectors), texts=texts, labels=labels)
         for worker in self._workers:
             worker.hear()
 
-    def ask(self, questions: Sequence[str], workers: int | None = None) -> Load:
+    def ask(
+        self,
+        questions: Sequence[str],
+        workers: int | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> Load:
         """Return what looking up `questions` measured, dealt to workers that start together.
 
-        workers: how many of them, all by default. Answers are JSON lists of texts, the best first.
-        Raises LoadFailed.
+        workers: how many of them, all by default. labels: of each question, whose anchors alone are
+        searched. Answers are JSON lists of texts, the best first. Raises LoadFailed.
         """
         chosen = self._workers[:workers]
         start = time.perf_counter() + _LEAD_SECONDS
         for place, worker in enumerate(chosen):
-            worker.tell(do="ask", questions=questions[place :: len(chosen)], start=start)
+            part = slice(place, None, len(chosen))
+            wanted = None if labels is None else labels[part]
+            worker.tell(do="ask", questions=questions[part], start=start, labels=wanted)
         heard = [worker.hear() for worker in chosen]
         answers = [b""] * len(questions)
         latencies = np.zeros(len(questions))
@@ -85,12 +92,12 @@ class Floor:
 
 
 @contextmanager
-def floor(folder: Path, anchors: Sequence[str]) -> Iterator[Floor]:
-    """Start one worker a core that holds `anchors`. folder: for their vectors and their log."""
+def floor(folder: Path, texts: Sequence[str], labels: Sequence[str] = ()) -> Iterator[Floor]:
+    """Start one worker a core that holds `texts`. folder: for their vectors and their log."""
     command = [sys.executable, "-m", "benchmarks.floor"]
     with programs(command, folder / "floor.log", cores()) as workers:
         made = Floor(workers)
-        made.fill(anchors, folder / "floor.npy")
+        made.fill(texts, labels, folder / "floor.npy")
         yield made
 
 
@@ -102,6 +109,7 @@ class _Worker:
         self._encoder = OnnxEncoder(load_artifact(find_artifact(Settings().encoder)))
         self._index = faiss.IndexFlatIP(self._encoder.dimension)
         self._texts: list[str] = []
+        self._bits: dict[str, Any] = {}  # by label, which of the texts have it
 
     def encode(self, texts: list[str], path: str) -> dict[str, Any]:
         """Write the vectors of some texts to a file."""
@@ -109,25 +117,38 @@ class _Worker:
         np.save(path, np.concatenate([self._encoder.encode(part).vectors for part in parts]))
         return {}
 
-    def hold(self, texts: list[str], path: str) -> dict[str, Any]:
-        """Take texts and the file of their vectors."""
+    def hold(self, texts: list[str], path: str, labels: list[str]) -> dict[str, Any]:
+        """Take texts, the file of their vectors, and the label of each, if they have any."""
         self._index.add(np.load(path))
         self._texts = texts
+        for label in set(labels):
+            having = np.array([one == label for one in labels])
+            self._bits[label] = np.packbits(having, bitorder="little")
         return {}
 
-    def ask(self, questions: list[str], start: float) -> dict[str, Any]:
-        """Answer questions from a moment on (perf_counter, which all processes share)."""
+    def ask(self, questions: list[str], start: float, labels: list[str] | None) -> dict[str, Any]:
+        """Answer questions from a moment on (perf_counter, which all processes share).
+
+        labels: of each, whose texts alone are searched.
+        """
         time.sleep(max(0.0, start - time.perf_counter()))
         found, latencies = [], []
-        for question in questions:
+        wanted: Sequence[str | None] = [None] * len(questions) if labels is None else labels
+        for question, label in zip(questions, wanted, strict=True):
             began = time.perf_counter()
-            _, places = self._index.search(self._encoder.encode([question]).vectors, NEAREST)
+            vectors = self._encoder.encode([question]).vectors
+            _, places = self._index.search(vectors, NEAREST, params=self._only(label))
             latencies.append(time.perf_counter() - began)
             found.append(places[0])
         end = time.perf_counter()
         # Not part of the floor: only for the check of what it found.
         answers = [[self._texts[place] for place in places if place >= 0] for places in found]
         return {"answers": answers, "latencies": latencies, "end": end}
+
+    def _only(self, label: str | None) -> Any:
+        if label is None:
+            return None
+        return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(self._bits[label]))
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.load import DUPLICATES, Load, LoadFailed, post_request, send
 from benchmarks.open_loop import Opened, schedule, send_when_due
 from benchmarks.service import Watch
-from benchmarks.systems import NEAREST, Anchor, Labelled, Server, System
+from benchmarks.systems import NEAREST, Anchor, LabelledQuestion, Server, System
 
 CLIENTS = 32
 LOOKUPS_A_BATCH = 100
@@ -103,18 +103,20 @@ def lookups(
 
 def labelled_lookups(
     system: System,
-    questions: Sequence[Labelled],
+    questions: Sequence[LabelledQuestion],
     held: Mapping[str, AbstractSet[str]],
     budget: Budget,
-) -> Figures | None:
-    """Return the figures of lookups among the anchors of a label, by one client.
+) -> tuple[Figures, list[str]] | None:
+    """Return what `lookups` does among the anchors of a label, by one client.
 
     None where there is no such thing. held: the texts of each label. Raises LoadFailed where an
     answer has another text than those.
     """
     system.resume()
     texts = warm_up([one.question for one in questions])
-    others = [Labelled(text, one.label) for text, one in zip(texts, questions, strict=False)]
+    others = [
+        LabelledQuestion(text, one.label) for text, one in zip(texts, questions, strict=False)
+    ]
     first = system.ask_labelled(others)
     if first is None:
         system.pause()
@@ -124,12 +126,12 @@ def labelled_lookups(
         load = system.ask_labelled(asked)
         taken = watch.taken()
     assert load is not None
-    nearest_of(system, load.answers)
+    nearest = nearest_of(system, load.answers)
     for one, answer in zip(asked, load.answers, strict=True):
         (found,) = system.texts(answer)
         if not set(found) <= held[one.label]:
             raise LoadFailed(f"{system.name}: not all of label {one.label!r}: {found!r}")
-    return _closed(load, len(asked), taken)
+    return _closed(load, len(asked), taken), nearest
 
 
 def lookups_when_due(

@@ -35,7 +35,9 @@ def filled(
     client. The floor is filled from vectors, so it has only memory.
     """
     if name == "floor":
-        with floor(folder, [anchor.text for anchor in anchors]) as workers:
+        with floor(
+            folder, [anchor.text for anchor in anchors], [anchor.label for anchor in anchors]
+        ) as workers:
             bare = BareCalls(workers)
             bare.pause()
             yield bare, {"rss_filled": bare.rss()}

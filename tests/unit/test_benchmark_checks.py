@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any, cast
-from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 
+from benchmarks import measuring
 from benchmarks.bench_rounds import Material, ratios
 from benchmarks.install_size import closure, size
 from benchmarks.load import Load, LoadFailed
 from benchmarks.measuring import Budget, Figures, agreements, labelled_lookups
-from benchmarks.systems import DEJA_WIRE, OBVIOUS_WIRE, TXTAI_WIRE, Anchor, Labelled, System
+from benchmarks.systems import DEJA_WIRE, OBVIOUS_WIRE, TXTAI_WIRE, Anchor, LabelledQuestion, System
 
 
 def figures(rate: float, p50: float) -> Figures:
@@ -26,20 +26,34 @@ def body(request: bytes) -> Any:
     return json.loads(request.partition(b"\r\n\r\n")[2])
 
 
-def finding(found: list[str] | None) -> System:
-    """Return a system that finds these texts for any question; without labels where None."""
+class Fixed:
+    """A system that finds the same texts for any question; without labels where None."""
 
-    def ask_labelled(questions: Sequence[Labelled]) -> Load | None:
-        answers = [json.dumps(found).encode()] * len(questions)
-        if found is None:
+    name = "fixed"
+
+    def __init__(self, found: list[str] | None) -> None:
+        self._found = found
+
+    def ask_labelled(self, questions: Sequence[LabelledQuestion]) -> Load | None:
+        """Return the same for each."""
+        if self._found is None:
             return None
+        answers = [json.dumps(self._found).encode()] * len(questions)
         return Load(answers, np.full(len(questions), 0.01), 0.1, 0.0)
 
-    system = Mock(spec=System, ask_labelled=ask_labelled)
-    system.name = "fixed"
-    system.texts = lambda answer: [json.loads(answer)]
-    system.cpu_seconds.return_value = 0.0
-    return cast("System", system)
+    def texts(self, answer: bytes) -> list[list[str]]:
+        """Return what `ask_labelled` wrote."""
+        return [json.loads(answer)]
+
+    def cpu_seconds(self) -> float:
+        """Return none: nothing runs."""
+        return 0.0
+
+    def pause(self) -> None:
+        """Do nothing."""
+
+    def resume(self) -> None:
+        """Do nothing."""
 
 
 def test_systems_with_the_same_vectors_have_to_agree() -> None:
@@ -63,6 +77,7 @@ def test_nearest_comes_first_whatever_the_order_of_the_answer() -> None:
     rows = [{"text": "near"}, {"text": "far"}]
     assert TXTAI_WIRE.read(rows) == [["near", "far"]]
     assert TXTAI_WIRE.read([rows, rows]) == [["near", "far"]] * 2
+    assert TXTAI_WIRE.read([]) == [[]]  # which is not ten matches, and so fails the run
 
 
 def test_questions_are_escaped_in_a_path() -> None:
@@ -79,7 +94,7 @@ def test_registering_with_txtai_takes_two_requests_in_turn() -> None:
 
 def test_a_label_is_asked_for_as_each_server_has_it() -> None:
     """In the body for Deja, in SQL with parameters for txtai; the obvious service has none."""
-    one = Labelled('it\'s "a&b"', "x")
+    one = LabelledQuestion('it\'s "a&b"', "x")
     assert DEJA_WIRE.labelled is not None
     assert TXTAI_WIRE.labelled is not None
     assert OBVIOUS_WIRE.labelled is None
@@ -101,23 +116,25 @@ def test_questions_ask_for_all_labels_in_turn() -> None:
     assert others.isdisjoint(one.question for one in labelled)
 
 
-def test_an_answer_with_another_label_fails_the_run() -> None:
-    """Ten matches are not enough; without labels there is no figure."""
-    held = {"x": {f"text {place}" for place in range(10)}}
-    questions = [Labelled(f"question {place}", "x") for place in range(5)]
-    budget = Budget(1.0, 5, 5)
-    found = labelled_lookups(
-        finding([f"text {place}" for place in range(10)]), questions, held, budget
-    )
-    assert found is not None
-    assert found.count == 5
+def test_an_answer_with_another_label_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten matches are not enough, and ten of that label are; without labels there is no figure."""
+    monkeypatch.setattr(measuring, "_PAUSE_SECONDS", 0.0)
+    texts = [f"text {place}" for place in range(11)]
+    held = {"x": set(texts[:10]), "y": {texts[10]}}
+    questions = [LabelledQuestion(f"question {place}", "x") for place in range(5)]
+
+    def looked_up(found: list[str] | None) -> tuple[Figures, list[str]] | None:
+        system = cast("System", Fixed(found))
+        return labelled_lookups(system, questions, held, Budget(1.0, 5, 5))
+
+    right = looked_up(texts[:10])
+    assert right is not None
+    assert (right[0].count, right[1]) == (5, ["text 0"] * 5)
     with pytest.raises(LoadFailed, match="not all of label 'x'"):
-        labelled_lookups(
-            finding([f"text {place}" for place in range(1, 11)]), questions, held, budget
-        )
+        looked_up(texts[1:])
     with pytest.raises(LoadFailed, match="9 matches, not 10"):
-        labelled_lookups(finding([f"text {place}" for place in range(9)]), questions, held, budget)
-    assert labelled_lookups(finding(None), questions, held, budget) is None
+        looked_up(texts[:9])
+    assert looked_up(None) is None
 
 
 def test_ratios_are_of_rates_and_for_one_client_of_latencies() -> None:
