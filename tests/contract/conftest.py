@@ -42,3 +42,10 @@ def draft(
 
 def default(store: AnchorStore) -> int:
     return store.collection("default").key
+
+
+def put(store: AnchorStore, **texts: str) -> list[int]:
+    """Put anchors into the default collection; return their seqs."""
+    with store.write() as rows:
+        changes = rows.put(default(store), [(i, draft(text)) for i, text in texts.items()])
+    return [change.seq for change in changes]

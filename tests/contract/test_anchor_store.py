@@ -14,12 +14,12 @@ from app.domain.anchors import (
     DEFAULT_COLLECTION,
     CollectionSettings,
 )
-from app.domain.errors import CollectionNotFound, StorageFailed
+from app.domain.errors import CollectionNotFound
 from app.domain.ports import AnchorReader, AnchorStore, Found, Remembered
 from app.domain.text import fingerprint
 from app.storage.memory import MemoryAnchorStore
 from app.storage.sqlite import SqliteAnchorStore
-from tests.contract.conftest import DIMENSION, default, draft
+from tests.contract.conftest import DIMENSION, default, draft, put
 
 Reopen = Callable[[AnchorStore, str], AnchorStore]
 
@@ -63,13 +63,6 @@ def box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Box]:
 @pytest.fixture
 def store(box: Box) -> AnchorStore:
     return box.store
-
-
-def put(store: AnchorStore, **texts: str) -> list[int]:
-    """Put anchors into the default collection; return their seqs."""
-    with store.write() as rows:
-        changes = rows.put(default(store), [(i, draft(text)) for i, text in texts.items()])
-    return [change.seq for change in changes]
 
 
 def test_a_new_store_has_the_default_collection_and_nothing_in_it(store: AnchorStore) -> None:
@@ -167,63 +160,6 @@ def test_ids_just_made_need_not_be_looked_for(store: AnchorStore) -> None:
     assert [(change.seq, change.removed) for change in changes] == [(2, 1), (3, None)]
     assert store.last_seq() == 3
     assert store.count(key) == (2, 0)
-
-
-def test_what_the_database_refuses_is_lost_with_its_transaction(tmp_path: Path) -> None:
-    """Within a savepoint too; and the next transaction is sound, its seqs go on from the last."""
-    store = SqliteAnchorStore(tmp_path / "deja.db", "encoder-1")
-    key = default(store)
-    put(store, a="first")
-
-    def refused() -> None:
-        with store.write() as rows:
-            rows.put(key, [("b", draft("second"))])
-            with rows.savepoint():
-                rows.put(key, [("a", draft("again"))], {"a"})
-
-    with pytest.raises(StorageFailed, match="refused the write"):
-        refused()
-    assert store.last_seq() == 1
-    assert put(store, c="third") == [2]
-    assert store.count(key) == (2, 0)
-    store.close()
-
-
-def test_what_is_refused_outside_a_savepoint_is_said_likewise(tmp_path: Path) -> None:
-    """Nothing but StorageFailed leaves a transaction that the database refuses."""
-    store = SqliteAnchorStore(tmp_path / "deja.db", "encoder-1")
-    key = default(store)
-    put(store, a="first")
-    with pytest.raises(StorageFailed, match="refused the write"), store.write() as rows:
-        rows.put(key, [("a", draft("again"))], {"a"})
-    assert store.last_seq() == 1
-    assert put(store, c="third") == [2]
-    store.close()
-
-
-def test_a_full_disk_is_said_and_undoes_the_whole_transaction(tmp_path: Path) -> None:
-    """SQLite rolls back by itself then; the next transaction is sound."""
-    store = SqliteAnchorStore(tmp_path / "deja.db", "encoder-1")
-    key = default(store)
-    put(store, a="first")
-    with store.write() as rows:
-        pages = rows.connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-        rows.connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1}")
-
-    def fill() -> None:
-        with store.write() as rows:
-            for number in range(200):
-                with rows.savepoint():
-                    rows.put(key, [(f"more {number}", draft(f"text {number}"))])
-
-    with pytest.raises(StorageFailed, match="the disk is full; nothing was stored"):
-        fill()
-    assert store.last_seq() == 1
-    assert store.count(key) == (1, 0)
-    with store.write() as rows:
-        rows.connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
-    assert put(store, c="third") == [2]
-    store.close()
 
 
 def test_a_transaction_sees_its_own_writes_and_readers_do_not(store: AnchorStore) -> None:
